@@ -1,0 +1,94 @@
+/* Storage engine of replicas: one database each, without a log of its own.
+ *
+ * Writes go to memory in atomic batches; what was in memory at a crash is lost back to a batch
+ * boundary (Raft's log replays it). Each batch carries the replica's position, so data and position
+ * never come apart.
+ *
+ * Two implementations, chosen at link time: engine_rocksdb.c and tests/sim/sim_engine.c.
+ * Keys and values here are raw bytes; engine_key.h lays them out.
+ *
+ * Owner: engine: the server; db: one replica.  Thread: any thread may use `engine` functions; a db
+ * belongs to one core, but for the functions marked (offload), which may run on an offload thread
+ * while the core reads and writes the same db (never two of them at once, never with close). */
+#ifndef SHARDD_ENGINE_H
+#define SHARDD_ENGINE_H
+
+#include "common/base/err.h"
+#include "common/base/slice.h"
+
+struct engine;
+struct engine_db;
+struct engine_batch;
+
+struct engine_options {
+    uint64_t block_cache;     /* bytes, shared by all databases; 0: 64 MiB */
+    uint64_t memtable_budget; /* bytes over all memtables; 0: 128 MiB */
+    uint64_t memtable_size;   /* of one database; 0: 8 MiB */
+    const char *compression;  /* "none", "lz4", "zstd"; NULL: "none" */
+};
+
+MUST_USE enum err engine_create(const struct engine_options *o, struct engine **out, char *msg,
+                                size_t n);
+void engine_destroy(struct engine *e);
+
+/* Blocking: opens or (create) makes the database in directory `path`. ERR_NOT_FOUND, ERR_EXISTS,
+ * ERR_CORRUPT, ERR_IO, ERR_NO_SPACE; `msg` names the cause. */
+MUST_USE enum err engine_open(struct engine *e, const char *path, bool create,
+                              struct engine_db **out, char *msg, size_t n);
+void engine_close(struct engine_db *db); /* (offload) does not flush */
+/* Removes a closed database's directory. (offload) */
+MUST_USE enum err engine_remove(struct engine *e, const char *path);
+
+/* ---- batches ---- */
+struct engine_batch *engine_batch_create(void);
+void engine_batch_destroy(struct engine_batch *b);
+void engine_batch_clear(struct engine_batch *b);
+void engine_batch_put(struct engine_batch *b, struct slice key, struct slice value);
+/* The value in two parts, to spare a copy. */
+void engine_batch_put2(struct engine_batch *b, struct slice key, struct slice head,
+                       struct slice body);
+void engine_batch_delete(struct engine_batch *b, struct slice key);
+/* Deletes [from, to). */
+void engine_batch_delete_range(struct engine_batch *b, struct slice from, struct slice to);
+unsigned engine_batch_count(const struct engine_batch *b);
+
+/* Applies the batch atomically to memory. It must not fail for load: engine_stalled() is asked
+ * before proposing. Any error: the db is broken, close it and replay. */
+MUST_USE enum err engine_write(struct engine_db *db, struct engine_batch *b);
+
+/* ---- reads ---- */
+struct engine_value {
+    struct slice data; /* borrowed until engine_value_close() */
+    void *internal;
+};
+/* cached_only: ERR_INCOMPLETE if it would need I/O (ask again without it on an offload thread).
+ * ERR_NOT_FOUND. (offload without cached_only) */
+MUST_USE enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
+                             struct engine_value *out);
+void engine_value_close(struct engine_value *v);
+/* The value of `key` in the state that would survive a crash now (RocksDB's persisted tier).
+ * Appended to *out. ERR_NOT_FOUND. (offload) */
+MUST_USE enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *out);
+
+/* ---- maintenance ---- */
+/* Makes all that was written durable. Blocks. (offload) */
+MUST_USE enum err engine_flush(struct engine_db *db);
+/* A consistent copy of the whole db (flushed first) in directory `path`, which must not exist;
+ * hard links where possible. (offload) */
+MUST_USE enum err engine_checkpoint(struct engine_db *db, const char *path);
+/* Rewrites the key range to drop what was deleted; blocks for long. (offload) */
+MUST_USE enum err engine_compact(struct engine_db *db);
+
+struct engine_db_stats {
+    uint64_t memtable_bytes;
+    uint64_t disk_bytes;
+    uint64_t keys; /* estimate */
+    bool stalled;  /* writes would be slowed or stopped: shed load before proposing */
+    bool broken;   /* a background error: close, open, replay */
+};
+void engine_db_stats(struct engine_db *db, struct engine_db_stats *out);
+/* Sum over all open databases, cheap. */
+uint64_t engine_memtable_bytes(struct engine *e);
+uint64_t engine_memtable_budget(const struct engine *e);
+
+#endif
