@@ -1,5 +1,5 @@
-/* Hash map from uint64_t to pointer: open addressing, iteration in insertion-independent but
- * deterministic order (by slot; no addresses are hashed, so simulations repeat).
+/* Hash map from uint64_t to pointer: open addressing. The order of iteration is a function of the
+ * calls made so far and of nothing else (no addresses are hashed), so simulations repeat.
  * Owner: the caller.  Thread: none of its own. */
 #ifndef BASE_MAP_H
 #define BASE_MAP_H
