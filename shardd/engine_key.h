@@ -1,0 +1,60 @@
+/* Layout of keys and values in a replica's database.
+ *
+ *   data key   'd'  slot as big-endian u16  the user's key    (so a range of slots is one range)
+ *   meta key   'm'  name: "position" (Raft), "shard" (range, epoch, ...)
+ *   value      u8 format (1)  u8 flags (bit 0: has an expiry)  u64 version  [u64 expiry ms]
+ *              the user's value      (little-endian)
+ *
+ * Thread: any, pure.  Depends on: base. */
+#ifndef SHARDD_ENGINE_KEY_H
+#define SHARDD_ENGINE_KEY_H
+
+#include "common/base/err.h"
+#include "common/base/limits.h"
+#include "common/base/slice.h"
+
+#define ENGINE_KEY_PREFIX 3u /* bytes before the user's key */
+#define ENGINE_KEY_MAX (ENGINE_KEY_PREFIX + LIMIT_KEY)
+#define ENGINE_VALUE_FORMAT 1u
+#define ENGINE_VALUE_HEAD_MAX 18u
+
+/* Where the position of Raft and the shard's own state are kept. */
+#define ENGINE_META_POSITION "position"
+#define ENGINE_META_SHARD "shard"
+
+/* Writes into `out`, which has room for ENGINE_KEY_PREFIX + key.n bytes, and gives a slice of it.
+ */
+struct slice engine_key_data(uint8_t *out, uint16_t slot, struct slice key);
+/* out has room for 1 + strlen(name) bytes. */
+struct slice engine_key_meta(uint8_t *out, const char *name);
+/* A key from the database. ERR_CORRUPT: not a data key. `key` is borrowed from `raw`. */
+MUST_USE enum err engine_key_split(struct slice raw, uint16_t *slot, struct slice *key);
+
+/* [from, to) holds all data keys of the slots first..last (inclusive). */
+struct engine_key_range {
+    uint8_t from[3], to[3];
+    uint8_t to_len;
+};
+void engine_key_slots(uint16_t first, uint16_t last, struct engine_key_range *out);
+static inline struct slice engine_key_from(const struct engine_key_range *r)
+{
+    return slice_of(r->from, sizeof r->from);
+}
+static inline struct slice engine_key_to(const struct engine_key_range *r)
+{
+    return slice_of(r->to, r->to_len);
+}
+
+struct engine_value_head {
+    uint64_t version;
+    bool has_expiry;
+    uint64_t expiry_ms; /* wall clock, ms since 1970 */
+};
+/* Gives the bytes that stand before the user's value, for engine_batch_put2(). */
+struct slice engine_value_encode(uint8_t out[ENGINE_VALUE_HEAD_MAX],
+                                 const struct engine_value_head *h);
+/* ERR_FORMAT: unknown format or flags; ERR_CORRUPT: too short. `body` is borrowed from `raw`. */
+MUST_USE enum err engine_value_decode(struct slice raw, struct engine_value_head *h,
+                                      struct slice *body);
+
+#endif
