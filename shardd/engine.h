@@ -70,6 +70,11 @@ void engine_value_close(struct engine_value *v);
  * Appended to *out. ERR_NOT_FOUND. (offload) */
 MUST_USE enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *out);
 
+/* The value of `key` in a database directory that is not open, such as a fresh checkpoint; leaves the
+ * directory as it was. Appended to *out. ERR_NOT_FOUND. (offload) */
+MUST_USE enum err engine_peek(struct engine *e, const char *path, struct slice key,
+                              struct buf *out);
+
 /* ---- maintenance ---- */
 /* Makes all that was written durable. Blocks. (offload) */
 MUST_USE enum err engine_flush(struct engine_db *db);
@@ -87,6 +92,8 @@ struct engine_db_stats {
     bool broken;   /* a background error: close, open, replay */
 };
 void engine_db_stats(struct engine_db *db, struct engine_db_stats *out);
+/* The field of that name alone: cheap enough to ask before each proposal. */
+bool engine_stalled(struct engine_db *db);
 /* Sum over all open databases, cheap. */
 uint64_t engine_memtable_bytes(struct engine *e);
 uint64_t engine_memtable_budget(const struct engine *e);
