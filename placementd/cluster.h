@@ -1,0 +1,154 @@
+/* The placement state machine's state: cluster id, members, nodes, groups, operators.
+ *
+ * Pure: changed only by cluster_apply() (cluster_command.h), in log order, on every member alike:
+ * no clock, no liveness, no pointer order. The same commands give the same bytes of
+ * cluster_encode(). Groups are kept in ascending id, nodes in ascending id, operators in ascending
+ * id.
+ *
+ * Ids (node, replica, group, operator) are counted up and never used twice.
+ *
+ * Size: encoded it must fit one manifest (LIMIT_MANIFEST), for it is its own snapshot: 16384 groups
+ * of five replicas (1.8 MB), 4096 nodes (at most 1.4 MB) and CLUSTER_OPERATORS_MAX fit.
+ *
+ * Owner: struct fsm.  Thread: the loop.  Depends on: base, meta. */
+#ifndef PLACEMENTD_CLUSTER_H
+#define PLACEMENTD_CLUSTER_H
+
+#include "common/base/err.h"
+#include "common/base/limits.h"
+#include "common/base/slice.h"
+#include "common/meta/shard_map.h"
+
+#define CLUSTER_FORMAT 1u
+#define CLUSTER_MEMBERS_MAX LIMIT_GROUP_MEMBERS
+#define CLUSTER_OPERATORS_MAX 1024u
+#define CLUSTER_STEPS_MAX 8u
+#define CLUSTER_GROUPS_MAX LIMIT_SLOTS
+#define CLUSTER_REPLICAS_MAX 5u /* voters that cluster.init may lay */
+
+enum cluster_node_state {
+    CLUSTER_NODE_IN = 1,       /* takes part; whether it is up is liveness, not state */
+    CLUSTER_NODE_LOST = 2,     /* its disk was wiped: it came back under a new id */
+    CLUSTER_NODE_DRAINING = 3, /* its replicas are moved away */
+    CLUSTER_NODE_REMOVED = 4,
+};
+
+struct cluster_node {
+    uint32_t id;
+    uint8_t state; /* enum cluster_node_state */
+    uint64_t incarnation;
+    char name[LIMIT_NAME + 1];
+    char zone[LIMIT_NAME + 1];
+    char host[LIMIT_NAME + 1];
+    char client_addr[64], peer_addr[64];
+    uint16_t cores;
+};
+
+struct cluster_group {
+    struct shard_desc desc; /* leader is always 0 here: it is a hint, see liveness.h */
+    /* Bit i: the node of desc.replica[i] has reported it. An order to create a replica is never
+     * given again after that: a voter that lost its data must not vote under its old id. */
+    uint16_t created;
+};
+
+/* A member of placementd's own group. A member that comes back with another incarnation was wiped:
+ * it may have voted, so it is shut out until it is removed and added under a new id. */
+struct cluster_member {
+    uint32_t id;
+    uint64_t incarnation;
+    char client_addr[64];
+};
+
+enum cluster_operator_kind {
+    CLUSTER_OP_MOVE = 1,
+    CLUSTER_OP_REPLACE = 2,
+    CLUSTER_OP_TRANSFER_LEADER = 3,
+    CLUSTER_OP_ADD_REPLICA = 4,
+    CLUSTER_OP_REMOVE_REPLICA = 5,
+    CLUSTER_OP_SPLIT = 6,
+    CLUSTER_OP_MERGE = 7,
+};
+
+enum cluster_step_kind {
+    CLUSTER_STEP_CREATE = 1,
+    CLUSTER_STEP_ADD_STANDBY = 2,
+    CLUSTER_STEP_PROMOTE = 3,
+    CLUSTER_STEP_TRANSFER_LEADER = 4,
+    CLUSTER_STEP_REMOVE = 5,
+    CLUSTER_STEP_DESTROY = 6,
+    CLUSTER_STEP_SPLIT = 7,
+};
+
+struct cluster_step {
+    uint8_t kind;     /* enum cluster_step_kind */
+    uint32_t node;    /* whom it concerns */
+    uint64_t replica; /* 0: none */
+    uint64_t arg;     /* split: slot | child group << 16 */
+};
+
+/* An ordered list of steps for one group; a new placement leader goes on with it. At most one per
+ * group at a time. */
+struct cluster_operator {
+    uint64_t id;
+    uint8_t kind; /* enum cluster_operator_kind */
+    uint64_t group;
+    struct shard_epoch epoch; /* of the group when it was made: another one cancels it */
+    uint64_t deadline_ms;     /* wall clock; 0: none */
+    char reason[128];
+    uint8_t at; /* the step under way; n_steps: finished */
+    uint8_t n_steps;
+    struct cluster_step step[CLUSTER_STEPS_MAX];
+};
+
+struct cluster {
+    bool founded;
+    uint8_t id[16];
+    uint64_t map_version; /* 0: nothing yet */
+    uint32_t next_node;
+    uint64_t next_replica, next_group, next_operator;
+    uint32_t n_members, n_nodes, n_groups, n_operators;
+    struct cluster_member member[CLUSTER_MEMBERS_MAX];
+    struct cluster_node *nodes;
+    struct cluster_group *groups;
+    struct cluster_operator *operators;
+};
+
+void cluster_init(struct cluster *c);
+void cluster_close(struct cluster *c);
+
+/* NULL if there is none. */
+struct cluster_node *cluster_find_node(const struct cluster *c, uint32_t id);
+/* The node of that name that is not lost or removed. */
+struct cluster_node *cluster_find_name(const struct cluster *c, const char *name);
+struct cluster_group *cluster_find_group(const struct cluster *c, uint64_t id);
+struct cluster_member *cluster_find_member(struct cluster *c, uint32_t id);
+struct cluster_operator *cluster_find_operator(const struct cluster *c, uint64_t id);
+struct cluster_operator *cluster_operator_of(const struct cluster *c, uint64_t group);
+/* Index in desc.replica[]; -1 if it is not there. */
+int cluster_replica_index(const struct cluster_group *g, uint64_t replica);
+
+/* Keep the order; the id must not be there yet. */
+struct cluster_node *cluster_add_node(struct cluster *c, const struct cluster_node *n);
+struct cluster_group *cluster_add_group(struct cluster *c, const struct shard_desc *d);
+struct cluster_operator *cluster_add_operator(struct cluster *c, const struct cluster_operator *o);
+void cluster_remove_operator(struct cluster *c, uint64_t id);
+
+/* The whole state, little-endian, beginning with CLUSTER_FORMAT. */
+void cluster_encode(const struct cluster *c, struct buf *out);
+/* Untrusted. ERR_FORMAT, ERR_CORRUPT; initialises *out on success only. */
+MUST_USE enum err cluster_decode(struct slice in, struct cluster *out);
+
+/* Shared by the state and its commands. */
+void cluster_put_text(struct buf *b, const char *s);
+void cluster_get_text(struct cursor *c, char *out, size_t cap);
+void cluster_put_desc(struct buf *b, const struct shard_desc *d);
+/* Refuses (bad) slots, counts and ids out of range, and a replica or node given twice. */
+void cluster_get_desc(struct cursor *c, struct shard_desc *d);
+void cluster_put_operator(struct buf *b, const struct cluster_operator *o);
+void cluster_get_operator(struct cursor *c, struct cluster_operator *o);
+
+/* The map that clients see, without leader hints. *out is initialised here. */
+void cluster_map(const struct cluster *c, struct shard_map *out);
+void cluster_map_node(const struct cluster_node *n, struct shard_node *out);
+
+#endif

@@ -1,0 +1,71 @@
+/* The commands of placementd's log: what may change the state, how it is encoded and applied.
+ *
+ * An entry is one command: u8 version (1), u8 kind, fields (little-endian, cluster_put_text()).
+ * What depends on time or liveness is decided by the leader before it proposes; what apply can
+ * check against the state it checks again, as other commands may have come between: a command that
+ * does not fit is refused and changes nothing.
+ *
+ * Pure. Owner: struct fsm.  Thread: the loop.  Depends on: cluster. */
+#ifndef PLACEMENTD_CLUSTER_COMMAND_H
+#define PLACEMENTD_CLUSTER_COMMAND_H
+
+#include "placementd/cluster.h"
+
+#define CLUSTER_COMMAND_VERSION 1u
+
+enum cluster_command_kind {
+    CLUSTER_CMD_FOUND = 1,      /* draws the cluster's id; the first one counts */
+    CLUSTER_CMD_MEMBER = 2,     /* a member of placementd: incarnation and client address */
+    CLUSTER_CMD_REGISTER = 3,   /* a node: new, back again, moved, or wiped */
+    CLUSTER_CMD_LAYOUT = 4,     /* the first groups */
+    CLUSTER_CMD_CREATED = 5,    /* replicas seen on their nodes */
+    CLUSTER_CMD_GROUP = 6,      /* a group's newer range or members, told by its leader */
+    CLUSTER_CMD_NODE_STATE = 7, /* in, draining, removed */
+    CLUSTER_CMD_OPERATOR_ADD = 8,
+    CLUSTER_CMD_OPERATOR_STEP = 9, /* the step under way is proven: on to the next */
+    CLUSTER_CMD_OPERATOR_END = 10, /* done or cancelled */
+};
+
+struct cluster_created {
+    uint64_t group, replica;
+};
+
+struct cluster_command {
+    uint8_t kind;
+    uint8_t cluster[16];          /* FOUND */
+    struct cluster_member member; /* MEMBER */
+    struct cluster_node node;     /* REGISTER (id and state are ignored), NODE_STATE (id, state) */
+    /* LAYOUT: groups with all ids filled in by the leader, good only if the next ids are still
+     * those of `groups[0]`. GROUP: one. Owned. */
+    uint32_t n_groups;
+    struct shard_desc *groups;
+    uint32_t n_created;
+    struct cluster_created *created; /* CREATED. Owned */
+    struct cluster_operator op;      /* OPERATOR_ADD (id ignored); _STEP (id, at: the step that is
+                                        proven); _END (id) */
+};
+
+void cluster_command_encode(const struct cluster_command *c, struct buf *out);
+/* ERR_CORRUPT, ERR_FORMAT. On success *out owns its lists. */
+MUST_USE enum err cluster_command_decode(struct slice in, struct cluster_command *out);
+void cluster_command_close(struct cluster_command *c);
+
+/* What a command did. */
+struct cluster_result {
+    enum err err;   /* ERR_OK also if it changed nothing since it was done already */
+    char text[200]; /* reason of a refusal */
+    uint64_t value; /* REGISTER: node id; OPERATOR_ADD: operator id */
+    bool map_changed;
+};
+
+/* Reports each change of the map, for watchers. Either may be NULL. */
+struct cluster_changes {
+    void *arg;
+    void (*group)(void *arg, uint64_t group);
+    void (*node)(void *arg, uint32_t node);
+};
+
+void cluster_apply(struct cluster *c, const struct cluster_command *cmd,
+                   const struct cluster_changes *changes, struct cluster_result *out);
+
+#endif
