@@ -56,19 +56,25 @@ struct shard_map {
 
 void shard_map_init(struct shard_map *m);
 void shard_map_close(struct shard_map *m);
+/* `to` holds nothing before: not initialised, or empty. */
 void shard_map_copy(struct shard_map *to, const struct shard_map *from);
 /* NULL if no shard owns the slot. O(log n). */
 const struct shard_desc *shard_map_find(const struct shard_map *m, uint16_t slot);
 const struct shard_desc *shard_map_find_group(const struct shard_map *m, uint64_t group);
 const struct shard_node *shard_map_find_node(const struct shard_map *m, uint32_t node);
-/* Inserts or replaces. A shard replaces what it overlaps only where its epoch is not older.
- * True if anything changed. */
+/* Inserts or replaces. Slot by slot the newer epoch wins, an equal one replaces; a shard that loses
+ * part of its range stays with the rest of it, as a hint. Of one group only the newest epoch stays:
+ * an older range of the same group goes altogether. `leader` 0 never replaces a known leader of the
+ * same epoch. True if anything changed. O(1) + search for news of a known shard, else O(slots). */
 bool shard_map_put_shard(struct shard_map *m, const struct shard_desc *s);
 bool shard_map_put_node(struct shard_map *m, const struct shard_node *n);
-/* Merges a newer piece (a redirect, a delta). True if anything changed. */
+/* Merges a newer piece (a redirect, a delta) by the rules above; the greater version stays. Nodes
+ * that both know are replaced unless the piece's version is smaller. A piece of another cluster
+ * is refused. True if anything changed. */
 bool shard_map_merge(struct shard_map *m, const struct shard_map *piece);
 
-/* A map holding one shard and the nodes of its replicas: what redirects carry. */
+/* A map holding one shard and the nodes of its replicas: what redirects carry. Its version is 0: it
+ * must not make a client believe that it has seen all of m's version. *out holds nothing before. */
 void shard_map_piece(const struct shard_map *m, const struct shard_desc *s, struct shard_map *out);
 
 #endif

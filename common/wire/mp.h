@@ -21,8 +21,19 @@ void mp_put_bin(struct buf *b, struct slice s);
 void mp_put_array(struct buf *b, uint32_t n);
 void mp_put_map(struct buf *b, uint32_t n);
 
-enum mp_type { MP_NIL, MP_BOOL, MP_UINT, MP_INT, MP_FLOAT, MP_STR, MP_BIN, MP_ARRAY, MP_MAP, MP_EXT,
-               MP_END };
+enum mp_type {
+    MP_NIL,
+    MP_BOOL,
+    MP_UINT,
+    MP_INT,
+    MP_FLOAT,
+    MP_STR,
+    MP_BIN,
+    MP_ARRAY,
+    MP_MAP,
+    MP_EXT,
+    MP_END
+};
 
 struct mp_reader {
     struct slice left;
@@ -36,10 +47,13 @@ enum mp_type mp_peek(const struct mp_reader *r); /* MP_END at the end or when ba
 bool mp_get_nil(struct mp_reader *r);            /* consumes a nil if there is one; never bad */
 bool mp_get_bool(struct mp_reader *r);
 uint64_t mp_get_uint(struct mp_reader *r); /* bad if negative */
+uint32_t mp_get_u32(struct mp_reader *r);  /* bad if it does not fit; so the next */
+uint16_t mp_get_u16(struct mp_reader *r);
 int64_t mp_get_int(struct mp_reader *r);
 struct slice mp_get_str(struct mp_reader *r);
 struct slice mp_get_bytes(struct mp_reader *r); /* bin or str: clients of all languages */
-uint32_t mp_get_array(struct mp_reader *r);     /* the count; the elements follow */
+uint32_t mp_get_array(struct mp_reader *r);     /* the count; the elements follow. At most the
+                                                bytes left, so it may size an allocation */
 uint32_t mp_get_map(struct mp_reader *r);
 struct slice mp_get_raw(struct mp_reader *r); /* one whole value, undecoded */
 void mp_skip(struct mp_reader *r);

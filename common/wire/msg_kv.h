@@ -6,8 +6,8 @@
  *   kv.get     [key, {opts}?]        -> [value, version]      or error NOT_FOUND
  *   kv.put     [key, value, {opts}?] -> [version]
  *   kv.delete  [key, {opts}?]        -> [version]
- *   opts       "dl" ms left until the caller's deadline, "ep" [range, members] epoch in the caller's
- *              map, "ifv" if_version, "ifa" if_absent (bool); unknown keys are ignored.
+ *   opts       "dl" ms left until the caller's deadline, "ep" [range, members] epoch in the map of
+ *              the caller, "ifv" if_version, "ifa" if_absent (bool); unknown keys are ignored.
  *
  * "core" in hello asks for the socket to be handed to that core of the node; it must be the first
  * request of a connection and be answered before others are sent.
