@@ -1,0 +1,467 @@
+/* Connections to nodes: opening, hello, encoding of ops, splitting and matching of answers, and
+ * noticing one that answers nothing any more.
+ *
+ * Message ids. An op's id is the connection's running number, skipping those whose place in the
+ * ring is taken; ids come round after 2^31 requests, so a late answer to an op that has timed out
+ * never meets another op. The ring is at least twice as large as the ops in it. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/client_core_int.h"
+#include "client/retry.h"
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "common/wire/msg_map.h"
+
+#define RING_MIN 64u
+
+struct client_conn *client_conn_new(struct client_core *core, const char *addr, uint64_t now)
+{
+    struct client_conn *c = mem_zalloc(sizeof(*c));
+    c->core = core;
+    c->id = core->n_conns++;
+    core->conns = mem_realloc(core->conns, core->n_conns * sizeof(*core->conns));
+    core->conns[c->id] = c;
+    snprintf(c->addr, sizeof(c->addr), "%s", addr);
+    c->retry_at = now;
+    wheel_node_init(&c->timer, TIMER_CONN);
+    list_init(&c->dirty);
+    list_init(&c->waiting);
+    c->ring_size = RING_MIN;
+    c->ring = mem_zalloc(c->ring_size * sizeof(struct client_op *));
+    c->next_msgid = 1;
+    return c;
+}
+
+void client_conn_free(struct client_conn *c)
+{
+    buf_close(&c->in);
+    buf_close(&c->out);
+    free(c->ring);
+    free(c);
+}
+
+struct client_conn *client_conn_for(struct client_core *core, const struct route *r, uint64_t now)
+{
+    uint64_t key = (uint64_t)r->node << 16 | r->core;
+    struct client_conn *c = map_find(&core->conn_of, key);
+    if (!c) {
+        c = client_conn_new(core, r->addr, now);
+        c->node = r->node;
+        c->node_core = r->core;
+        map_set(&core->conn_of, key, c);
+    } else if (c->state == CONN_DOWN && strcmp(c->addr, r->addr) != 0) {
+        snprintf(c->addr, sizeof(c->addr), "%s", r->addr); /* the node has moved */
+        c->retry_at = now;
+    }
+    return c;
+}
+
+bool client_conn_usable(const struct client_conn *c, uint64_t now)
+{
+    return c->state == CONN_DOWN ? now >= c->retry_at : !c->stalled;
+}
+
+void client_conn_dirty(struct client_conn *c)
+{
+    if (list_empty(&c->dirty))
+        list_push_back(&c->core->dirty, &c->dirty);
+}
+
+void client_conn_open(struct client_conn *c, uint64_t now)
+{
+    CHECK(c->state == CONN_DOWN);
+    c->state = CONN_CONNECTING;
+    c->core->stats.connects++;
+    wheel_set(&c->core->wheel, &c->timer, now + CONN_CONNECT_NS);
+    c->core->ops->connect(c->core->arg, c->id, c->addr);
+}
+
+static void put_hello(struct client_conn *c, uint32_t msgid)
+{
+    struct msg_hello h = {.proto = RPC_PROTOCOL_VERSION};
+    snprintf(h.client, sizeof(h.client), "%s", c->core->name);
+    if (!c->is_map && msgid == MSGID_HELLO) {
+        h.has_core = true;
+        h.core = c->node_core;
+    }
+    msg_hello_encode(&c->out, msgid, &h);
+    client_conn_dirty(c);
+}
+
+void client_core_on_connected(struct client_core *core, unsigned id, uint64_t now)
+{
+    struct client_conn *c = core->conns[id];
+    CHECK(c->state == CONN_CONNECTING);
+    c->state = CONN_HELLO;
+    c->last_data = now;
+    put_hello(c, MSGID_HELLO);
+}
+
+/* ---- ops onto the connection ---- */
+
+static uint32_t take_msgid(struct client_conn *c, struct client_op *op)
+{
+    if (c->ring_size < 2 * (c->n_inflight + 1)) {
+        uint32_t size = 2 * c->ring_size;
+        struct client_op **ring = mem_zalloc(size * sizeof(struct client_op *));
+        for (uint32_t i = 0; i < c->ring_size; i++)
+            if (c->ring[i]) /* different places in the small ring: so also in the large one */
+                ring[c->ring[i]->msgid % size] = c->ring[i];
+        free(c->ring);
+        c->ring = ring;
+        c->ring_size = size;
+    }
+    while (c->ring[c->next_msgid % c->ring_size])
+        c->next_msgid = (c->next_msgid + 1) & ~MSGID_CONTROL;
+    uint32_t id = c->next_msgid;
+    c->next_msgid = (id + 1) & ~MSGID_CONTROL;
+    c->ring[id % c->ring_size] = op;
+    c->n_inflight++;
+    return id;
+}
+
+void client_conn_forget(struct client_op *op)
+{
+    struct client_conn *c = op->conn;
+    uint32_t at = op->msgid % c->ring_size;
+    CHECK(c->ring[at] == op);
+    c->ring[at] = NULL;
+    c->n_inflight--;
+    op->conn = NULL;
+}
+
+static void encode(struct client_conn *c, struct client_op *op, uint64_t now)
+{
+    uint64_t left = op->deadline > now ? (op->deadline - now) / NS_PER_MS : 0;
+    const struct shard_desc *s = shard_map_find(&c->core->routes.map, op->slot);
+    struct msg_kv_request req = {
+        .method = op->method,
+        .key = op->key,
+        .value = op->value,
+        .deadline_ms = left ? left : 1,
+        .epoch_range = s ? s->epoch.range : 0,
+        .epoch_members = s ? s->epoch.members : 0,
+        .if_absent = op->if_absent,
+        .has_if_version = op->has_if_version,
+        .if_version = op->if_version,
+    };
+    op->conn = c;
+    op->msgid = take_msgid(c, op);
+    msg_kv_encode(&c->out, op->msgid, &req);
+    op->sent_end = c->handed + (c->out.n - c->out_head);
+}
+
+/* Encodes what waits, as far as there is room. */
+static void pump(struct client_conn *c, uint64_t now)
+{
+    if (c->state != CONN_READY || list_empty(&c->waiting))
+        return;
+    while (c->n_inflight < CONN_INFLIGHT_MAX && c->out.n - c->out_head < CONN_UNSENT_MAX) {
+        struct list *item = list_pop_front(&c->waiting);
+        if (!item)
+            break;
+        encode(c, CONTAINER_OF(item, struct client_op, link), now);
+    }
+    client_conn_dirty(c);
+    if (list_empty(&c->timer.link)) { /* the first one under way: watch for silence */
+        c->last_data = now;
+        wheel_set(&c->core->wheel, &c->timer, now + CONN_SILENCE_NS);
+    }
+}
+
+void client_conn_enqueue(struct client_conn *c, struct client_op *op, uint64_t now)
+{
+    list_push_back(&c->waiting, &op->link);
+    if (c->state == CONN_DOWN)
+        client_conn_open(c, now);
+    else
+        pump(c, now);
+}
+
+void client_core_on_writable(struct client_core *core, unsigned id)
+{
+    struct client_conn *c = core->conns[id];
+    c->blocked = false;
+    client_conn_dirty(c);
+}
+
+void client_core_flush(struct client_core *core, uint64_t now)
+{
+    struct list todo;
+    list_init(&todo);
+    list_splice(&todo, &core->dirty);
+    for (struct list *item; (item = list_pop_front(&todo));) {
+        struct client_conn *c = CONTAINER_OF(item, struct client_conn, dirty);
+        while (!c->blocked && c->out.n > c->out_head) {
+            struct slice left = slice_of(c->out.p + c->out_head, c->out.n - c->out_head);
+            size_t n = core->ops->send(core->arg, c->id, left);
+            CHECK(n <= left.n);
+            c->handed += n;
+            c->out_head += n;
+            core->stats.bytes_sent += n;
+            c->blocked = n < left.n;
+            if (!c->blocked) {
+                buf_clear(&c->out);
+                c->out_head = 0;
+                pump(c, now); /* large values: there is room for more now */
+            } else if (c->out_head > MIB) {
+                buf_consume(&c->out, c->out_head);
+                c->out_head = 0;
+            }
+        }
+        list_remove(&c->dirty); /* pump() may have put it back */
+    }
+}
+
+/* ---- the end of a connection ---- */
+
+/* Takes everything off; returns it in `out`: first what was sent, oldest id first, then waiters. */
+static void take_all(struct client_conn *c, struct list *out)
+{
+    for (uint32_t i = 0; i < c->ring_size && c->n_inflight; i++) {
+        /* from the oldest possible id on: the order of submission, as far as ids did not skip */
+        struct client_op *op = c->ring[(c->next_msgid + i) % c->ring_size];
+        if (!op)
+            continue;
+        c->ring[op->msgid % c->ring_size] = NULL;
+        c->n_inflight--;
+        list_push_back(out, &op->link);
+    }
+    list_splice(out, &c->waiting);
+}
+
+static void went_down(struct client_conn *c, enum err why, uint64_t now)
+{
+    struct client_core *core = c->core;
+    struct rpc_error lost = {.err = ERR_UNKNOWN_OUTCOME, .maybe_applied = true};
+    struct rpc_error unsent = {.err = ERR_UNREACHABLE};
+    struct list ops;
+    uint64_t handed = c->handed;
+    bool was_ready = c->state == CONN_READY;
+    snprintf(lost.text, sizeof(lost.text), "the connection to %s was lost", c->addr);
+    snprintf(unsent.text, sizeof(unsent.text), "%s: %s", c->addr, err_text(why));
+    client_core_log(core, was_ready ? 2 : 1, "connection to %s %s: %s", c->addr,
+                    was_ready ? "lost" : "failed", err_text(why));
+
+    list_init(&ops);
+    take_all(c, &ops);
+    c->state = CONN_DOWN;
+    c->failures = was_ready ? 0 : c->failures + 1;
+    c->retry_at = now + retry_delay(&core->rng, c->failures + 1, 0);
+    c->handed = c->out_head = c->in_need = 0;
+    c->stalled = c->blocked = false;
+    c->ping_at = 0;
+    buf_clear(&c->in);
+    buf_clear(&c->out);
+    list_remove(&c->dirty);
+    wheel_cancel(&c->timer);
+    core->stats.disconnects++;
+    if (c->is_map) {
+        client_map_on_down(c, now);
+        return;
+    }
+    for (struct list *item; (item = list_pop_front(&ops));) {
+        struct client_op *op = CONTAINER_OF(item, struct client_op, link);
+        bool sent = op->conn && op->sent_end <= handed;
+        op->conn = NULL;
+        route_cache_forget_leader(&core->routes, op->slot, c->node);
+        client_core_attempt_failed(core, op, sent ? &lost : &unsent, now);
+    }
+    core->want_refresh = true;
+    client_map_kick(core, now);
+}
+
+void client_conn_drop(struct client_conn *c, enum err why, uint64_t now)
+{
+    if (c->state == CONN_DOWN)
+        return;
+    c->core->ops->close(c->core->arg, c->id);
+    went_down(c, why, now);
+}
+
+void client_core_on_closed(struct client_core *core, unsigned id, enum err why, uint64_t now)
+{
+    CHECK(core->conns[id]->state != CONN_DOWN);
+    went_down(core->conns[id], why, now);
+}
+
+/* Reads need not wait for a node that says nothing; writes have to: they may have been applied. */
+static void move_reads_away(struct client_conn *c, uint64_t now)
+{
+    struct rpc_error silent = {.err = ERR_UNREACHABLE, .text = "the node does not answer"};
+    struct list moved;
+    list_init(&moved);
+    for (uint32_t i = 0; i < c->ring_size; i++) {
+        struct client_op *op = c->ring[i];
+        if (!op || op->method != KV_METHOD_GET)
+            continue;
+        client_conn_forget(op);
+        list_push_back(&moved, &op->link);
+    }
+    list_splice(&moved, &c->waiting);
+    for (struct list *item; (item = list_pop_front(&moved));)
+        client_core_attempt_failed(c->core, CONTAINER_OF(item, struct client_op, link), &silent,
+                                   now);
+}
+
+void client_conn_on_timer(struct client_conn *c, uint64_t now)
+{
+    if (c->state == CONN_CONNECTING || c->state == CONN_HELLO) {
+        client_conn_drop(c, ERR_UNREACHABLE, now);
+        return;
+    }
+    if (c->is_map) {
+        client_map_on_timer(c, now);
+        return;
+    }
+    if (c->state == CONN_DOWN || (c->n_inflight == 0 && !c->stalled && !c->ping_at))
+        return; /* armed again by the next op */
+    if (now - c->last_data >= CONN_STALL_CLOSE_NS) {
+        client_conn_drop(c, ERR_TIMEOUT, now);
+        return;
+    }
+    if (now - c->last_data >= CONN_SILENCE_NS) {
+        if (!c->ping_at) {
+            put_hello(c, MSGID_PING);
+            c->ping_at = now;
+        } else if (!c->stalled && now - c->ping_at >= CONN_SILENCE_NS) {
+            client_core_log(c->core, 2, "node %u at %s does not answer", c->node, c->addr);
+            c->stalled = true;
+            c->core->want_refresh = true;
+            client_map_kick(c->core, now);
+            move_reads_away(c, now);
+        }
+    }
+    wheel_set(&c->core->wheel, &c->timer, now + CONN_SILENCE_NS);
+}
+
+/* ---- answers ---- */
+
+static bool on_hello(struct client_conn *c, const struct rpc_message *m, uint64_t now)
+{
+    struct msg_hello_reply r;
+    if (m->error.n)
+        return false;
+    /* placementd is no node of the map; only its willingness matters. */
+    if (!c->is_map && (msg_hello_reply_decode(m->result, &r) != ERR_OK || r.node != c->node)) {
+        client_core_log(c->core, 2, "%s is not node %u any more", c->addr, c->node);
+        c->core->want_refresh = true;
+        return false;
+    }
+    c->state = CONN_READY;
+    c->failures = 0;
+    wheel_cancel(&c->timer);
+    if (c->is_map)
+        client_map_on_ready(c, now);
+    else
+        pump(c, now);
+    return true;
+}
+
+static void on_op_reply(struct client_conn *c, const struct rpc_message *m, uint64_t now)
+{
+    struct client_op *op = c->ring[m->msgid % c->ring_size];
+    if (!op || op->msgid != m->msgid)
+        return; /* late: it has timed out */
+    client_conn_forget(op);
+    struct rpc_error e;
+    if (m->error.n) {
+        rpc_get_error(m->error, &e);
+        if (err_class(e.err) != ERR_CLASS_DONE) {
+            client_core_attempt_failed(c->core, op, &e, now);
+            return;
+        }
+        struct client_result r = {.err = e.err, .text = e.text};
+        if (e.err == ERR_OK) { /* an error that says ok is nonsense */
+            r.err = ERR_INTERNAL;
+            r.maybe_applied = op->method != KV_METHOD_GET;
+        }
+        client_core_complete(c->core, op, &r);
+        return;
+    }
+    struct msg_kv_result res = {0};
+    struct client_result r = {.err = ERR_OK, .text = ""};
+    if (msg_kv_decode_result(op->method, m->result, &res) != ERR_OK) {
+        r.err = ERR_INTERNAL;
+        r.maybe_applied = op->method != KV_METHOD_GET;
+        r.text = "the node's answer is malformed";
+    } else {
+        r.value = res.value;
+        r.version = res.version;
+    }
+    client_core_complete(c->core, op, &r);
+}
+
+static bool is_map_changed(const struct rpc_message *m)
+{
+    return m->type == RPC_NOTIFY && slice_eq(m->method, slice_str("map.changed"));
+}
+
+/* False: the peer talks nonsense, the connection is to be dropped. */
+static bool on_message(struct client_conn *c, struct slice data, uint64_t now)
+{
+    struct rpc_message m;
+    if (rpc_decode(data, &m) != ERR_OK)
+        return false;
+    if (is_map_changed(&m)) {
+        struct mp_reader r = mp_reader_of(m.params);
+        if (mp_get_array(&r) < 1)
+            return !r.bad;
+        struct slice piece = mp_get_raw(&r);
+        return !r.bad && client_map_take(c->core, piece, now);
+    }
+    if (m.type != RPC_RESPONSE)
+        return m.type == RPC_NOTIFY; /* unknown notifications are ignored */
+    if (c->state == CONN_HELLO)
+        return m.msgid == MSGID_HELLO && on_hello(c, &m, now);
+    if (m.msgid == MSGID_PING)
+        return true;
+    if (c->is_map) {
+        if (m.msgid == MSGID_MAP || m.msgid == MSGID_WATCH)
+            client_map_on_reply(c, &m, now);
+        return true;
+    }
+    on_op_reply(c, &m, now);
+    return true;
+}
+
+void client_core_on_data(struct client_core *core, unsigned id, struct slice data, uint64_t now)
+{
+    struct client_conn *c = core->conns[id];
+    CHECK(c->state == CONN_HELLO || c->state == CONN_READY);
+    core->stats.bytes_received += data.n;
+    c->last_data = now;
+    c->ping_at = 0;
+    c->stalled = false;
+    bool gathered = c->in.n > 0;
+    if (gathered) {
+        buf_append(&c->in, data.p, data.n);
+        if (c->in.n < c->in_need)
+            return;
+        data = buf_slice(&c->in);
+    }
+    while (data.n) {
+        size_t n = 0;
+        enum err e = rpc_split(data, LIMIT_FRAME, &n);
+        if (e == ERR_INCOMPLETE) {
+            c->in_need = n > data.n ? n : data.n + 1;
+            break;
+        }
+        if (e != ERR_OK || !on_message(c, slice_of(data.p, n), now)) {
+            client_core_log(core, 2, "%s sends nonsense", c->addr);
+            client_conn_drop(c, e != ERR_OK ? e : ERR_BAD_REQUEST, now);
+            return;
+        }
+        if (c->state == CONN_DOWN)
+            return; /* dropped by what the message caused */
+        data = slice_of(data.p + n, data.n - n);
+    }
+    if (gathered)
+        buf_consume(&c->in, c->in.n - data.n);
+    else if (data.n)
+        buf_append(&c->in, data.p, data.n);
+    if (c->in.n == 0 && c->in.cap > MIB)
+        buf_close(&c->in); /* one large value must not stay for ever */
+    pump(c, now);
+}

@@ -1,0 +1,279 @@
+/* Calls in flight: submission, routing, retries, deadlines. */
+#include "client/client_core.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/client_core_int.h"
+#include "client/retry.h"
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "common/meta/slot.h"
+
+void client_core_log(struct client_core *core, int level, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    if (!core->ops->log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    core->ops->log(core->arg, level, text);
+}
+
+struct client_core *client_core_create(const struct client_core_options *o,
+                                       const struct client_core_ops *ops, void *arg)
+{
+    struct client_core *core = mem_zalloc(sizeof(*core));
+    CHECK(o->n_seeds > 0);
+    core->ops = ops;
+    core->arg = arg;
+    snprintf(core->name, sizeof(core->name), "%s", o->name ? o->name : "libkvclient");
+    rng_seed(&core->rng, o->seed);
+    route_cache_init(&core->routes);
+    wheel_init(&core->wheel, o->now);
+    list_init(&core->dirty);
+    list_init(&core->want_map);
+    map_init(&core->conn_of);
+    core->n_seeds = o->n_seeds < CLIENT_SEEDS_MAX ? o->n_seeds : CLIENT_SEEDS_MAX;
+    for (unsigned i = 0; i < core->n_seeds; i++)
+        snprintf(core->seeds[i], sizeof(core->seeds[i]), "%s", o->seeds[i]);
+    /* Many clients share one URL: they should not all ask the first address. */
+    core->next_addr = (unsigned)rng_below(&core->rng, core->n_seeds);
+    struct client_conn *c = client_conn_new(core, core->seeds[core->next_addr], o->now);
+    c->is_map = true;
+    return core;
+}
+
+void client_core_destroy(struct client_core *core)
+{
+    if (!core)
+        return;
+    client_core_fail_all(core, ERR_CLOSED);
+    for (unsigned i = 0; i < core->n_conns; i++) {
+        if (core->conns[i]->state != CONN_DOWN)
+            core->ops->close(core->arg, i);
+        client_conn_free(core->conns[i]);
+    }
+    free(core->conns);
+    map_close(&core->conn_of);
+    route_cache_close(&core->routes);
+    free(core);
+}
+
+void client_core_complete(struct client_core *core, struct client_op *op,
+                          const struct client_result *r)
+{
+    CHECK(op->conn == NULL);
+    list_remove(&op->link);
+    wheel_cancel(&op->timer);
+    core->stats.in_flight--;
+    if (err_class(r->err) == ERR_CLASS_DONE)
+        core->stats.ok++;
+    else if (r->maybe_applied)
+        core->stats.unknown++;
+    else
+        core->stats.failed++;
+    op->done(op, r);
+}
+
+static void fail(struct client_core *core, struct client_op *op, enum err e, bool maybe_applied,
+                 const char *text)
+{
+    bool maybe = maybe_applied && op->method != KV_METHOD_GET;
+    struct client_result r = {.err = e, .maybe_applied = maybe, .text = text};
+    client_core_complete(core, op, &r);
+}
+
+/* Sets the op aside until `at`, but not beyond its deadline. */
+static void set_timer(struct client_core *core, struct client_op *op, uint64_t at)
+{
+    wheel_set(&core->wheel, &op->timer, at < op->deadline ? at : op->deadline);
+}
+
+void client_core_submit(struct client_core *core, struct client_op *op, uint64_t now)
+{
+    wheel_node_init(&op->timer, TIMER_OP);
+    list_init(&op->link);
+    op->conn = NULL;
+    op->asked_node = 0;
+    op->attempts = op->hops = 0;
+    op->last_err = ERR_OK;
+    op->slot = slot_of_key(op->key);
+    core->stats.calls++;
+    core->stats.in_flight++;
+    set_timer(core, op, op->deadline);
+    client_core_route(core, op, now);
+}
+
+/* Tries again after the back-off. */
+static void later(struct client_core *core, struct client_op *op, uint64_t hint_ms, uint64_t now)
+{
+    op->hops = 0;
+    set_timer(core, op, now + retry_delay(&core->rng, op->attempts, hint_ms));
+}
+
+void client_core_route(struct client_core *core, struct client_op *op, uint64_t now)
+{
+    struct route r;
+    enum err e = route_cache_find(&core->routes, op->slot, 0, op->attempts, &r);
+    if (e == ERR_NOT_READY) {
+        list_push_back(&core->want_map, &op->link);
+        client_map_kick(core, now);
+        return;
+    }
+    struct client_conn *c = NULL;
+    if (e == ERR_OK) {
+        c = client_conn_for(core, &r, now);
+        if (!client_conn_usable(c, now)) {
+            /* Somebody else may know more, or lead by now. */
+            e = route_cache_find(&core->routes, op->slot, r.node, op->attempts, &r);
+            c = e == ERR_OK ? client_conn_for(core, &r, now) : NULL;
+        }
+    }
+    if (op->attempts < UINT16_MAX)
+        op->attempts++;
+    if (!c || !client_conn_usable(c, now)) {
+        op->last_err = e == ERR_OK ? ERR_UNREACHABLE : e;
+        core->want_refresh = true;
+        client_map_kick(core, now);
+        later(core, op, 0, now);
+        return;
+    }
+    if (op->attempts > 1)
+        core->stats.retries++;
+    op->asked_node = r.node;
+    client_conn_enqueue(c, op, now);
+}
+
+/* Learns from an error where the leader is. True if it is known better now. */
+static bool learn(struct client_core *core, struct client_op *op, const struct rpc_error *e,
+                  uint64_t now)
+{
+    bool hinted = false;
+    if (e->map.n)
+        hinted = client_map_take(core, e->map, now);
+    if (e->err == ERR_NOT_LEADER || e->err == ERR_NO_LEADER || e->err == ERR_SHUTTING_DOWN ||
+        e->err == ERR_UNREACHABLE)
+        route_cache_forget_leader(&core->routes, op->slot, op->asked_node);
+    if (e->leader && e->leader != op->asked_node) {
+        if (route_cache_learn_leader(&core->routes, op->slot, e->leader))
+            return true;
+        hinted = false;
+    }
+    if (!hinted && err_class(e->err) == ERR_CLASS_REFRESH) {
+        core->want_refresh = true;
+        client_map_kick(core, now);
+    }
+    /* A piece without a leader says where to ask, but not more than the back-off would find. */
+    return hinted && e->err != ERR_NOT_LEADER;
+}
+
+void client_core_attempt_failed(struct client_core *core, struct client_op *op,
+                                const struct rpc_error *e, uint64_t now)
+{
+    CHECK(op->conn == NULL && list_empty(&op->link));
+    bool is_read = op->method == KV_METHOD_GET;
+    bool maybe = e->maybe_applied || err_class(e->err) == ERR_CLASS_UNKNOWN;
+    bool hinted = learn(core, op, e, now);
+    if (err_class(e->err) == ERR_CLASS_REFRESH)
+        core->stats.redirects++;
+    switch (retry_decide(e->err, is_read, maybe, hinted, op->hops)) {
+    case RETRY_NO:
+        /* "Shutting down" of a write under way, say: the class alone would call it not applied. */
+        if (maybe && !is_read && err_class(e->err) != ERR_CLASS_UNKNOWN)
+            fail(core, op, ERR_UNKNOWN_OUTCOME, true, e->text);
+        else
+            fail(core, op, e->err, maybe, e->text);
+        return;
+    case RETRY_NOW:
+        op->hops++;
+        op->last_err = e->err;
+        client_core_route(core, op, now);
+        return;
+    case RETRY_LATER:
+        op->last_err = e->err;
+        later(core, op, e->retry_ms, now);
+        return;
+    }
+}
+
+void client_core_map_changed(struct client_core *core, uint64_t now)
+{
+    struct list ready;
+    list_init(&ready);
+    list_splice(&ready, &core->want_map);
+    for (struct list *item; (item = list_pop_front(&ready));)
+        client_core_route(core, CONTAINER_OF(item, struct client_op, link), now);
+}
+
+/* An op's deadline. What it gives tells apart "surely not applied" and "nobody knows". */
+static void expire(struct client_core *core, struct client_op *op)
+{
+    if (op->conn) {
+        bool handed = op->sent_end <= op->conn->handed;
+        client_conn_forget(op);
+        if (handed) {
+            fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
+            return;
+        }
+        op->last_err = ERR_UNREACHABLE;
+    }
+    enum err e = op->last_err;
+    if (e == ERR_OK) /* it never got as far as a connection */
+        e = core->stats.map_version ? ERR_UNREACHABLE : ERR_NOT_READY;
+    if (e == ERR_NOT_READY && core->conns[0]->state != CONN_READY)
+        e = ERR_UNREACHABLE;
+    if (err_class(e) == ERR_CLASS_REFRESH)
+        e = ERR_NO_LEADER;
+    /* A read whose last attempt had an unknown outcome simply timed out. */
+    if (err_class(e) == ERR_CLASS_UNKNOWN)
+        e = ERR_TIMEOUT;
+    fail(core, op, e, false, "not done within the deadline");
+}
+
+static void on_op_timer(struct client_core *core, struct client_op *op, uint64_t now)
+{
+    if (now >= op->deadline) {
+        expire(core, op);
+        return;
+    }
+    CHECK(op->conn == NULL && list_empty(&op->link)); /* set aside by later() */
+    set_timer(core, op, op->deadline);
+    client_core_route(core, op, now);
+}
+
+void client_core_tick(struct client_core *core, uint64_t now)
+{
+    for (struct wheel_node *n; (n = wheel_pop(&core->wheel, now));) {
+        if (n->kind == TIMER_OP)
+            on_op_timer(core, CONTAINER_OF(n, struct client_op, timer), now);
+        else
+            client_conn_on_timer(CONTAINER_OF(n, struct client_conn, timer), now);
+    }
+}
+
+uint64_t client_core_next_deadline(const struct client_core *core)
+{
+    return wheel_next(&core->wheel);
+}
+
+void client_core_fail_all(struct client_core *core, enum err why)
+{
+    for (struct wheel_node *n; (n = wheel_pop_any(&core->wheel));) {
+        if (n->kind != TIMER_OP)
+            continue;
+        struct client_op *op = CONTAINER_OF(n, struct client_op, timer);
+        bool handed = op->conn && op->sent_end <= op->conn->handed;
+        if (op->conn)
+            client_conn_forget(op);
+        fail(core, op, why, handed, "given up: the handle is closed");
+    }
+}
+
+void client_core_get_stats(const struct client_core *core, struct client_core_stats *out)
+{
+    *out = core->stats;
+}

@@ -1,0 +1,116 @@
+/* The client without I/O: calls in flight, routing, retries, connections' protocol. Sans-I/O: no
+ * thread, lock, clock, socket or allocation per call inside; time comes in as `now` (monotonic ns),
+ * bytes go in and out through functions. socket.c drives it in production, the simulator in tests.
+ *
+ *   shell                                   core
+ *   client_core_submit(op) ------------->   routes by slot, encodes into a connection's output
+ *   client_core_flush() ---------------->   ops.connect(), ops.send() once per connection
+ *   bytes arrive: client_core_on_data() ->  op->done(op, result)
+ *   time passes: client_core_tick() ---->   deadlines, retries; op->done(op, result)
+ *   client_core_next_deadline() says when to tick next.
+ *
+ * A turn of the shell: any number of submit, on_connected, on_data, on_writable, on_closed, then
+ * tick (if due), then ONE flush. Connections are small numbers that the core picks and uses again
+ * after they closed; number 0 is the map's.
+ *
+ * Rules. The functions in client_core_ops never call back into the core. op->done() is never called
+ * inside client_core_submit(); inside it client_core_submit() may be called, nothing else of the
+ * core. Every submitted op is answered exactly once, at its deadline at the latest (plus a tick).
+ * Owner: the shell.  Thread: one.  Depends on: base, meta, wire. */
+#ifndef CLIENT_CLIENT_CORE_H
+#define CLIENT_CLIENT_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/wheel.h"
+#include "common/base/err.h"
+#include "common/base/slice.h"
+#include "common/wire/msg_kv.h"
+
+struct client_core;
+struct client_conn;
+
+struct client_core_ops {
+    /* Start to connect `conn` to "ip:port". Later, from the shell's loop: on_connected or
+     * on_closed. */
+    void (*connect)(void *arg, unsigned conn, const char *addr);
+    /* Hand bytes over: all or the first part of them (the count is returned; the rest is offered
+     * again after client_core_on_writable()). Bytes not taken were surely never sent. 0 on an
+     * error: on_closed comes from the loop. */
+    size_t (*send)(void *arg, unsigned conn, struct slice data);
+    /* Close at once; no on_closed for it. */
+    void (*close)(void *arg, unsigned conn);
+    /* level 0 debug, 1 info, 2 warning. May be NULL. */
+    void (*log)(void *arg, int level, const char *text);
+};
+
+struct client_core_options {
+    const char *const *seeds; /* "ip:port" of placementd or shardd; copied */
+    unsigned n_seeds;         /* at least 1, at most CLIENT_SEEDS_MAX are used */
+    const char *name;         /* for sys.hello; copied */
+    uint64_t seed;            /* of the back-off's jitter */
+    uint64_t now;
+};
+#define CLIENT_SEEDS_MAX 16u
+
+/* What became of an op. Borrowed until op->done() returns. */
+struct client_result {
+    enum err err;
+    bool maybe_applied; /* a failed write that may have been, or may yet be, applied */
+    uint64_t version;
+    struct slice value;
+    const char *text; /* "" if there is nothing to say */
+};
+
+/* One call. The memory is the caller's; it and the bytes of key and value must stay until done().
+ */
+struct client_op {
+    /* the caller's */
+    enum kv_method method;
+    struct slice key, value;
+    bool if_absent, has_if_version;
+    uint64_t if_version;
+    uint64_t deadline; /* ns */
+    void (*done)(struct client_op *op, const struct client_result *r);
+    /* private */
+    struct wheel_node timer;  /* always set while in flight */
+    struct list link;         /* in a list of waiters; self-linked otherwise */
+    struct client_conn *conn; /* sent there and not answered; NULL otherwise */
+    uint64_t sent_end;        /* position in the connection's stream after the last byte */
+    uint32_t msgid;
+    uint32_t asked_node; /* the last node that it went to */
+    uint16_t slot;
+    uint16_t attempts, hops;
+    enum err last_err; /* why it is being tried again */
+};
+
+struct client_core_stats {
+    uint64_t calls, ok, failed, unknown, retries, redirects, connects, disconnects, map_updates;
+    uint64_t map_version, in_flight, bytes_sent, bytes_received;
+};
+
+/* `ops` is borrowed for the core's life. */
+struct client_core *client_core_create(const struct client_core_options *options,
+                                       const struct client_core_ops *ops, void *arg);
+/* Fails what is in flight with ERR_CLOSED (see client_core_fail_all) and closes the connections. */
+void client_core_destroy(struct client_core *core);
+
+/* Always accepted: sizes are the caller's to check (key 1 byte to LIMIT_KEY). */
+void client_core_submit(struct client_core *core, struct client_op *op, uint64_t now);
+void client_core_on_connected(struct client_core *core, unsigned conn, uint64_t now);
+void client_core_on_data(struct client_core *core, unsigned conn, struct slice data, uint64_t now);
+void client_core_on_writable(struct client_core *core, unsigned conn);
+/* Also for a connection that could not be established. `why` only for messages. */
+void client_core_on_closed(struct client_core *core, unsigned conn, enum err why, uint64_t now);
+void client_core_tick(struct client_core *core, uint64_t now);
+/* A lower bound; UINT64_MAX: none. 0: at once. */
+uint64_t client_core_next_deadline(const struct client_core *core);
+void client_core_flush(struct client_core *core, uint64_t now);
+/* Answers everything in flight with `why`; writes that were sent: maybe applied. */
+void client_core_fail_all(struct client_core *core, enum err why);
+
+void client_core_get_stats(const struct client_core *core, struct client_core_stats *out);
+
+#endif

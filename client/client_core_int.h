@@ -1,0 +1,132 @@
+/* Inside of client_core: shared by client_core.c (calls), client_conn.c (connections) and
+ * client_map.c (where the map comes from). Nobody else includes this.
+ *
+ * The way of an op: submit -> route -> (no map: core->want_map) -> its node's connection
+ * (conn->waiting until the connection is ready and has room, then encoded and in conn->ring)
+ * -> answered, or its attempt failed -> retry now, or its timer says when -> route. */
+#ifndef CLIENT_CLIENT_CORE_INT_H
+#define CLIENT_CLIENT_CORE_INT_H
+
+#include "client/client_core.h"
+#include "client/route_cache.h"
+#include "common/base/limits.h"
+#include "common/base/map.h"
+#include "common/base/rng.h"
+#include "common/wire/mp.h"
+#include "common/wire/rpc.h"
+
+enum timer_kind { TIMER_OP, TIMER_CONN };
+
+enum conn_state {
+    CONN_DOWN,       /* not open; not before retry_at */
+    CONN_CONNECTING, /* the shell is at it */
+    CONN_HELLO,      /* sys.hello sent, the answer awaited: nothing else may be sent */
+    CONN_READY,
+};
+
+/* Message ids of requests that are not ops; those of ops are below. */
+#define MSGID_CONTROL 0x80000000u
+#define MSGID_HELLO (MSGID_CONTROL | 1)
+#define MSGID_PING (MSGID_CONTROL | 2)
+#define MSGID_MAP (MSGID_CONTROL | 3)
+#define MSGID_WATCH (MSGID_CONTROL | 4)
+
+/* Unanswered ops of one connection; the server stops reading at LIMIT_CONN_REQUESTS. */
+#define CONN_INFLIGHT_MAX (LIMIT_CONN_REQUESTS - 8)
+#define CONN_UNSENT_MAX (4 * MIB)         /* encoded ahead of what the kernel takes */
+#define CONN_SILENCE_NS (500 * NS_PER_MS) /* unanswered so long: ping; again so long: stalled */
+#define CONN_STALL_CLOSE_NS (5 * NS_PER_S)
+#define CONN_CONNECT_NS (2 * NS_PER_S)
+#define MAP_POLL_NS (5 * NS_PER_S)
+#define MAP_EAGER_NS (100 * NS_PER_MS) /* the map lacks what somebody waits for */
+
+struct client_conn {
+    struct client_core *core;
+    unsigned id;
+    bool is_map; /* number 0 */
+    uint32_t node;
+    uint16_t node_core;
+    char addr[64];
+    enum conn_state state;
+    unsigned failures; /* in a row, for the back-off */
+    uint64_t retry_at;
+    struct wheel_node timer; /* connecting: give up; ready: look for a stall */
+
+    struct buf in;  /* the start of a message that is not complete */
+    size_t in_need; /* its length is at least this */
+    struct buf out; /* encoded, from out_head on not yet handed over */
+    size_t out_head;
+    uint64_t handed;   /* bytes of this connection that the shell took */
+    bool blocked;      /* the shell took a part only: wait for on_writable */
+    struct list dirty; /* in core->dirty while there is something to hand over */
+
+    struct client_op **ring; /* by msgid modulo its size; see conn_take_msgid() */
+    uint32_t ring_size, n_inflight, next_msgid;
+    struct list waiting; /* ops to be encoded here */
+
+    uint64_t last_data, ping_at; /* ping_at 0: no ping under way */
+    bool stalled;                /* answers nothing: ask other nodes meanwhile */
+};
+
+struct client_core {
+    const struct client_core_ops *ops;
+    void *arg;
+    char name[64];
+    struct rng rng;
+    struct route_cache routes;
+    struct wheel wheel;
+    struct list dirty;    /* struct client_conn.dirty */
+    struct list want_map; /* ops that wait for a map that knows their slot */
+
+    struct client_conn **conns; /* by number */
+    unsigned n_conns;
+    struct map conn_of; /* node << 16 | core -> struct client_conn */
+
+    char seeds[CLIENT_SEEDS_MAX][64];
+    unsigned n_seeds, next_addr;
+    bool want_refresh; /* somebody met an old map */
+    bool map_asked;    /* map.get or map.watch unanswered: single flight */
+    bool no_watch;     /* that server does not know map.watch */
+    uint64_t map_at;   /* when it was asked, or answered */
+    struct client_core_stats stats;
+};
+
+/* ---- client_core.c ---- */
+void client_core_log(struct client_core *core, int level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void client_core_route(struct client_core *core, struct client_op *op, uint64_t now);
+/* The op's attempt came to nothing. It must be in no list and on no connection any more. */
+void client_core_attempt_failed(struct client_core *core, struct client_op *op,
+                                const struct rpc_error *e, uint64_t now);
+void client_core_complete(struct client_core *core, struct client_op *op,
+                          const struct client_result *r);
+/* The map has grown: ops that waited for it go on. */
+void client_core_map_changed(struct client_core *core, uint64_t now);
+
+/* ---- client_conn.c ---- */
+struct client_conn *client_conn_new(struct client_core *core, const char *addr, uint64_t now);
+void client_conn_free(struct client_conn *c);
+struct client_conn *client_conn_for(struct client_core *core, const struct route *r, uint64_t now);
+/* True if it is open or may be opened now. */
+bool client_conn_usable(const struct client_conn *c, uint64_t now);
+void client_conn_open(struct client_conn *c, uint64_t now);
+/* Closes it from our side; ops on it are failed or tried again. */
+void client_conn_drop(struct client_conn *c, enum err why, uint64_t now);
+/* Queues the op and encodes it at once if there is room. */
+void client_conn_enqueue(struct client_conn *c, struct client_op *op, uint64_t now);
+/* Takes a sent op off its connection. */
+void client_conn_forget(struct client_op *op);
+void client_conn_dirty(struct client_conn *c);
+void client_conn_on_timer(struct client_conn *c, uint64_t now);
+
+/* ---- client_map.c ---- */
+/* Opens the map's connection or asks for a newer map, if that is called for. */
+void client_map_kick(struct client_core *core, uint64_t now);
+void client_map_on_ready(struct client_conn *c, uint64_t now);
+void client_map_on_reply(struct client_conn *c, const struct rpc_message *m, uint64_t now);
+/* A map or a piece of one, from wherever. True if it was sound. */
+bool client_map_take(struct client_core *core, struct slice raw, uint64_t now);
+void client_map_on_timer(struct client_conn *c, uint64_t now);
+void client_map_on_down(struct client_conn *c, uint64_t now);
+
+#endif

@@ -1,0 +1,103 @@
+#include "client/route_cache.h"
+
+#include "common/wire/msg_map.h"
+
+#define ROLE_VOTER 1
+
+void route_cache_init(struct route_cache *c)
+{
+    shard_map_init(&c->map);
+}
+
+void route_cache_close(struct route_cache *c)
+{
+    shard_map_close(&c->map);
+}
+
+static bool fill(const struct route_cache *c, const struct shard_desc *s,
+                 const struct shard_replica *r, struct route *out)
+{
+    const struct shard_node *n = shard_map_find_node(&c->map, r->node);
+    if (!n || n->client_addr[0] == '\0')
+        return false;
+    out->group = s->group;
+    out->node = r->node;
+    out->core = (uint16_t)(n->cores > 1 ? s->group % n->cores : 0);
+    out->epoch = s->epoch;
+    out->addr = n->client_addr;
+    out->leader = r->replica == s->leader;
+    return true;
+}
+
+enum err route_cache_find(const struct route_cache *c, uint16_t slot, uint32_t avoid, unsigned turn,
+                          struct route *out)
+{
+    const struct shard_desc *s = shard_map_find(&c->map, slot);
+    if (!s)
+        return ERR_NOT_READY;
+    if (s->leader) {
+        for (uint32_t i = 0; i < s->n_replicas; i++)
+            if (s->replica[i].replica == s->leader && s->replica[i].node != avoid &&
+                fill(c, s, &s->replica[i], out))
+                return ERR_OK;
+    }
+    /* Two rounds: voters first, but a map in the middle of a change may show none. */
+    for (int any = 0; any < 2; any++) {
+        for (uint32_t i = 0; i < s->n_replicas; i++) {
+            const struct shard_replica *r =
+                &s->replica[(i + (uint64_t)turn + s->group) % s->n_replicas];
+            if (r->node != avoid && (any || r->role == ROLE_VOTER) && fill(c, s, r, out))
+                return ERR_OK;
+        }
+    }
+    return ERR_NO_LEADER;
+}
+
+/* The map hands out const; the cache owns it and may write the leader hint. */
+static struct shard_desc *shard_of(struct route_cache *c, uint16_t slot)
+{
+    const struct shard_desc *s = shard_map_find(&c->map, slot);
+    return s ? &c->map.shards[s - c->map.shards] : NULL;
+}
+
+bool route_cache_learn_leader(struct route_cache *c, uint16_t slot, uint32_t node)
+{
+    struct shard_desc *s = shard_of(c, slot);
+    for (uint32_t i = 0; s && i < s->n_replicas; i++) {
+        if (s->replica[i].node == node) {
+            s->leader = s->replica[i].replica;
+            return true;
+        }
+    }
+    return false;
+}
+
+void route_cache_forget_leader(struct route_cache *c, uint16_t slot, uint32_t node)
+{
+    struct shard_desc *s = shard_of(c, slot);
+    for (uint32_t i = 0; s && i < s->n_replicas; i++)
+        if (s->replica[i].node == node && s->replica[i].replica == s->leader)
+            s->leader = 0;
+}
+
+enum err route_cache_merge(struct route_cache *c, struct slice raw, bool *changed)
+{
+    static const uint8_t none[16];
+    struct shard_map piece;
+    enum err e = msg_map_decode(raw, &piece);
+    if (e != ERR_OK)
+        return e;
+    bool known = memcmp(c->map.cluster, none, 16) != 0;
+    bool told = memcmp(piece.cluster, none, 16) != 0;
+    if (known && told && memcmp(c->map.cluster, piece.cluster, 16) != 0) {
+        shard_map_close(&piece);
+        return ERR_FOREIGN;
+    }
+    bool any = shard_map_merge(&c->map, &piece);
+    if (!known && told)
+        memcpy(c->map.cluster, piece.cluster, 16);
+    shard_map_close(&piece);
+    if (changed)
+        *changed = any;
+    return ERR_OK;
+}

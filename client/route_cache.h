@@ -1,0 +1,38 @@
+/* slot -> (node, core, address): the shard map with what redirects and failures taught.
+ *
+ * The map is a hint; what is wrong in it costs a redirect, never a wrong answer.
+ * Owner: client_core.  Thread: none of its own.  Depends on: meta, wire/msg_map. */
+#ifndef CLIENT_ROUTE_CACHE_H
+#define CLIENT_ROUTE_CACHE_H
+
+#include "common/meta/shard_map.h"
+
+struct route_cache {
+    struct shard_map map;
+};
+
+struct route {
+    uint64_t group;
+    uint32_t node;
+    uint16_t core; /* which core of the node serves the group */
+    struct shard_epoch epoch;
+    const char *addr; /* borrowed until the cache changes */
+    bool leader;      /* the node is thought to lead; otherwise it is one to ask */
+};
+
+void route_cache_init(struct route_cache *c);
+void route_cache_close(struct route_cache *c);
+/* Where to send a request for `slot`. Without a known leader, or with `avoid` set to that of the
+ * leader, one of the other voters: `turn` picks it, so that tries in a row ask each.
+ * ERR_NOT_READY: no shard of that slot is known; ERR_NO_LEADER: no usable replica. */
+MUST_USE enum err route_cache_find(const struct route_cache *c, uint16_t slot, uint32_t avoid,
+                                   unsigned turn, struct route *out);
+/* `node` is said to lead the shard of `slot`. False if the map has no such replica. */
+bool route_cache_learn_leader(struct route_cache *c, uint16_t slot, uint32_t node);
+/* `node` does not lead the shard of `slot`, or cannot be reached. */
+void route_cache_forget_leader(struct route_cache *c, uint16_t slot, uint32_t node);
+/* Takes a map or a piece of one off the wire (untrusted, skimmed). ERR_BAD_REQUEST;
+ * ERR_FOREIGN: it is of another cluster. *changed may be NULL. */
+MUST_USE enum err route_cache_merge(struct route_cache *c, struct slice raw, bool *changed);
+
+#endif
