@@ -118,7 +118,8 @@ bool map_next(const struct map *m, size_t *it, uint64_t *key, void **value)
         if (!e->value || e->value == TOMBSTONE)
             continue;
         *it = i + 1;
-        *key = e->key;
+        if (key)
+            *key = e->key;
         *value = e->value;
         return true;
     }

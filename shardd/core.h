@@ -1,0 +1,134 @@
+/* Composition root of one core thread: its loop, WAL, groups, peers, sessions and replicas.
+ *
+ * A turn: completions, timers and mail run their callbacks; then core_turn() flushes in this order:
+ * writes proposed and reads gathered (one of each per group), groups (WAL, held messages, read
+ * rounds), peer frames, connections (one send each).
+ *
+ * Cores share nothing but struct node, which is constant while they run; everything else goes by
+ * mail. A group lives on core (group id mod cores).
+ *
+ * Owner: struct server (or the simulator).  Thread: its own. */
+#ifndef SHARDD_CORE_H
+#define SHARDD_CORE_H
+
+#include "common/base/map.h"
+#include "common/net/peer.h"
+#include "common/raft/group_set.h"
+#include "common/raft/snapshot_wire.h"
+#include "shardd/replica.h"
+#include "shardd/router.h"
+
+struct core;
+struct snapshot_store;
+struct snapshot_server;
+struct snapshot_fetch_options;
+
+/* Settings of the node. */
+struct node_options {
+    const char *data_dir; /* opened and locked by the caller */
+    const char *name, *zone, *host;
+    uint64_t incarnation;
+    unsigned cores;
+    uint64_t key_max, value_max;
+    uint64_t wal_segment_size;
+    uint64_t log_memory; /* of the node; divided among the cores */
+    unsigned election_timeout_ms, heartbeat_ms;
+    uint64_t snapshot_rate; /* bytes/s, 0: none */
+};
+
+/* What all cores of a node see. */
+struct node {
+    struct node_options options;
+    struct engine *engine;
+    struct core *core[LIMIT_CORES];
+    /* Called on any core's thread: the node must end (a WAL failed). Does not return in
+     * production. */
+    void (*on_fatal)(void *arg, enum err why, const char *text);
+    /* Something worth reporting changed (a leader, a replica). On the changed core's thread. */
+    void (*on_changed)(void *arg, struct core *c);
+    void *arg;
+};
+
+struct core_stats {
+    uint64_t requests, replies, refused_busy, forwarded, expired;
+    uint64_t turns;
+};
+
+struct core {
+    struct node *node;
+    unsigned number;
+    struct io *io;
+    struct conn_set *conns;
+    struct group_set *groups;
+    struct peer_set *peers; /* NULL until the node is a member of a cluster */
+    struct snapshot_store *snapshots;
+    struct snapshot_server *snapshot_server;
+    struct snapshot_rate fetch_rate;
+    uint8_t cluster[16];
+    uint32_t node_id; /* 0 until then */
+
+    struct map replicas; /* group id -> struct replica */
+    struct router router;
+    struct shard_map map;
+    struct list dirty; /* replicas with work for the turn's end */
+    struct list sessions;
+    struct map session_by_id;
+    uint64_t next_session;
+
+    struct list requests; /* all unanswered */
+    unsigned n_requests;
+    uint64_t request_bytes;
+    uint64_t next_deadline;
+
+    struct io_timer tick; /* 100 ms: deadlines, maintenance */
+    uint64_t ticks;
+    bool over_memory;      /* memtables over budget: BUSY */
+    bool no_space;         /* disk nearly full: puts get NO_SPACE, deletes are taken */
+    unsigned offload_jobs; /* engine jobs of replicas under way */
+    uint64_t disk_free, disk_size;
+    struct io_work space_work;
+    bool space_busy;
+
+    /* clean stop */
+    bool draining; /* new requests are refused */
+    int stage;
+    uint64_t stop_deadline;
+    void (*on_stopped)(void *arg);
+    void *stopped_arg;
+    struct core_stats stats;
+};
+
+/* Recovers the WAL and opens this core's replicas (blocking), then is ready to run on `io`. With
+ * `node_id` 0 the node has not joined a cluster yet: core_join() comes later. */
+MUST_USE enum err core_create(struct node *node, unsigned number, struct io *io,
+                              const uint8_t cluster[16], uint32_t node_id, struct core **out,
+                              char *msg, size_t n);
+/* After its loop has ended. */
+void core_destroy(struct core *c);
+
+/* The node is a member now (same values again: no-op). On the core's thread. */
+void core_join(struct core *c, const uint8_t cluster[16], uint32_t node_id);
+/* An accepted client or peer socket, on the core's thread. */
+void core_accept_client(struct core *c, int handle);
+void core_accept_peer(struct core *c, int handle);
+/* A newer map (copied). On the core's thread. */
+void core_set_map(struct core *c, const struct shard_map *map);
+/* Starts a clean stop: new requests are refused, leaderships handed over, what is under way ends or
+ * is given up after `ms`; then the replicas and the WAL are closed and `stopped` is called from the
+ * loop: io_stop() and, after the loop, core_destroy(). */
+void core_stop(struct core *c, unsigned ms, void (*stopped)(void *arg), void *arg);
+
+struct replica *core_find_replica(struct core *c, uint64_t group);
+unsigned core_of_group(const struct node *n, uint64_t group);
+/* Runs a function on another core's thread: fn(core, arg). Any thread. */
+void core_post(struct core *to, void (*fn)(struct core *c, void *arg), void *arg);
+/* Destroys a replica and its data by order of placementd (it must be `replica`). */
+void core_destroy_replica(struct core *c, uint64_t group, uint64_t replica);
+/* Tells the node that something worth reporting changed. */
+void core_changed(struct core *c);
+/* Fills in who we are and how to find others. */
+void core_fetch_options(struct core *c, struct snapshot_fetch_options *o);
+/* For callbacks whose argument is a replica: the address of a node's peer port. */
+bool core_resolve_replica(void *arg, uint32_t node, struct io_addr *out);
+
+#endif

@@ -1,0 +1,139 @@
+#include "shardd/maintenance.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/io/fs.h"
+#include "shardd/core.h"
+
+#define TICKS_DURABLE 10u
+#define TICKS_SPACE 10u
+#define WAL_SEGMENTS_MAX 4u
+/* Below this much free space puts are refused; above twice of it they are taken again. */
+#define SPACE_RESERVE (256 * MIB)
+
+static void space_run(struct io_work *work)
+{
+    struct core *c = CONTAINER_OF(work, struct core, space_work);
+    uint64_t free_bytes = 0, total = 0;
+    if (fs_space(c->node->options.data_dir, &free_bytes, &total) == ERR_OK) {
+        c->disk_free = free_bytes;
+        c->disk_size = total;
+    }
+}
+
+static void space_done(struct io_work *work)
+{
+    struct core *c = CONTAINER_OF(work, struct core, space_work);
+    c->space_busy = false;
+    if (c->disk_size == 0)
+        return;
+    /* A small disk keeps a smaller reserve: 5 % of it. */
+    uint64_t reserve = c->disk_size / 20 < SPACE_RESERVE ? c->disk_size / 20 : SPACE_RESERVE;
+    bool before = c->no_space;
+    c->no_space = c->disk_free < (before ? 2 * reserve : reserve);
+    if (c->no_space != before)
+        log_warn(c->no_space ? "disk_full" : "disk_freed", "core=%u free_bytes=%llu reserve=%llu",
+                 c->number, (unsigned long long)c->disk_free, (unsigned long long)reserve);
+}
+
+static void watch_space(struct core *c)
+{
+    if (c->space_busy)
+        return;
+    c->space_busy = true;
+    c->space_work.run = space_run;
+    c->space_work.done = space_done;
+    io_offload(c->io, &c->space_work);
+}
+
+/* Runs in the background once nothing of the replica is under way. */
+struct remove_work {
+    struct io_work work;
+    struct core *core;
+    char path[3000];
+};
+
+static void remove_run(struct io_work *work)
+{
+    struct remove_work *w = CONTAINER_OF(work, struct remove_work, work);
+    if (fs_rmdir_all(w->path) != ERR_OK)
+        log_warn("replica_not_removed", "path=%s error=\"%s\"", w->path, fs_last_error());
+}
+
+static void remove_done(struct io_work *work)
+{
+    struct remove_work *w = CONTAINER_OF(work, struct remove_work, work);
+    w->core->offload_jobs--;
+    core_changed(w->core);
+    free(w);
+}
+
+static void destroy(struct core *c, struct replica *r)
+{
+    uint64_t group = r->shard.group;
+    struct remove_work *w = mem_zalloc(sizeof *w);
+    w->core = c;
+    w->work.run = remove_run;
+    w->work.done = remove_done;
+    memcpy(w->path, r->path, sizeof w->path);
+    replica_close(r, ERR_WRONG_SHARD);
+    if (group_set_has_log(c->groups, group))
+        group_set_drop_log(c->groups, group);
+    log_info("replica_destroyed", "core=%u group=%llu", c->number, (unsigned long long)group);
+    c->offload_jobs++;
+    io_offload(c->io, &w->work);
+}
+
+static void look_after(struct core *c, struct replica *r, struct replica **largest)
+{
+    replica_install_tick(r);
+    if (r->doomed) {
+        if (replica_quiet(r))
+            destroy(c, r);
+        return;
+    }
+    if (r->state == REPLICA_BROKEN && r->group && replica_quiet(r)) {
+        router_remove(&c->router, r);
+        read_path_close(&r->reads, ERR_NO_LEADER);
+        write_path_close(&r->writes, ERR_NO_LEADER);
+        group_stop(r->group); /* a broken replica must not lead */
+        r->group = NULL;
+        return;
+    }
+    if (r->state != REPLICA_RUNNING || !r->db || r->busy_offload)
+        return;
+    if (r->touched || r->stats.stalled)
+        engine_db_stats(r->db, &r->stats);
+    if (r->stats.broken)
+        replica_set_broken(r, ERR_IO, "the storage engine reports a background error");
+    else if (!*largest || r->stats.memtable_bytes > (*largest)->stats.memtable_bytes)
+        *largest = r;
+    if (r->touched && c->ticks % TICKS_DURABLE == r->shard.group % TICKS_DURABLE)
+        replica_maintain(r, false);
+}
+
+void maintenance_tick(struct core *c)
+{
+    struct engine *engine = c->node->engine;
+    struct replica *largest = NULL;
+    size_t it = 0;
+    void *value;
+    c->ticks++;
+    while (map_next(&c->replicas, &it, NULL, &value))
+        look_after(c, value, &largest);
+    uint64_t used = engine_memtable_bytes(engine), budget = engine_memtable_budget(engine);
+    c->over_memory = used > budget + budget / 2;
+    if (used > budget / 4 * 3 && largest)
+        replica_maintain(largest, true);
+    struct group *pinning = group_set_pinning(c->groups, WAL_SEGMENTS_MAX);
+    if (pinning) {
+        struct replica *r = core_find_replica(c, group_id(pinning));
+        if (r)
+            replica_maintain(r, true);
+    }
+    if (c->ticks % TICKS_SPACE == 1)
+        watch_space(c);
+}

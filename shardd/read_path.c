@@ -1,0 +1,168 @@
+#include "shardd/read_path.h"
+
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "shardd/core.h"
+#include "shardd/engine_key.h"
+
+/* The gets of one turn of a replica, waiting for one ReadIndex. */
+struct read_batch {
+    struct group_read read;
+    struct replica *replica;
+    struct list link; /* in read_path.active, or the chain of spare ones by next_free */
+    struct list requests;
+    struct read_batch *next_free;
+};
+
+/* A get that needs I/O, on an offload thread. */
+struct read_work {
+    struct io_work work;
+    struct replica *replica;
+    struct request *request;
+    enum err result;
+    struct engine_value value;
+};
+
+void read_path_init(struct read_path *p)
+{
+    *p = (struct read_path){0};
+    list_init(&p->gathered);
+    list_init(&p->active);
+}
+
+void read_path_add(struct replica *r, struct request *request)
+{
+    if (list_empty(&r->reads.gathered))
+        replica_mark_dirty(r);
+    list_push_back(&r->reads.gathered, &request->link);
+}
+
+static void answer(struct request *request, enum err e, const struct engine_value *value)
+{
+    struct engine_value_head head;
+    struct slice body;
+    if (e == ERR_OK)
+        e = engine_value_decode(value->data, &head, &body);
+    if (e == ERR_OK)
+        request_reply_value(request, body, head.version);
+    else if (e == ERR_NOT_FOUND)
+        request_reply_error(request, e, NULL, 0, NULL);
+    else
+        request_reply_error(request, ERR_INTERNAL, "the storage engine failed to read the key", 0,
+                            NULL);
+}
+
+static void work_run(struct io_work *work)
+{
+    struct read_work *w = CONTAINER_OF(work, struct read_work, work);
+    uint8_t raw[ENGINE_KEY_MAX];
+    struct slice key =
+        engine_key_data(raw, w->request->slot, slice_of(w->request->key, w->request->key_size));
+    w->result = engine_get(w->replica->db, key, false, &w->value);
+}
+
+static void work_done(struct io_work *work)
+{
+    struct read_work *w = CONTAINER_OF(work, struct read_work, work);
+    w->replica->reads.offloaded--;
+    w->request->pinned = false;
+    answer(w->request, w->result, &w->value);
+    if (w->result == ERR_OK)
+        engine_value_close(&w->value);
+    free(w);
+}
+
+static void offload(struct replica *r, struct request *request)
+{
+    if (r->reads.offloaded >= LIMIT_OFFLOAD_QUEUE) {
+        request_reply_error(request, ERR_BUSY, NULL, 20, NULL);
+        return;
+    }
+    struct read_work *w = mem_zalloc(sizeof *w);
+    w->work.run = work_run;
+    w->work.done = work_done;
+    w->replica = r;
+    w->request = request;
+    request->pinned = true;
+    r->reads.offloaded++;
+    io_offload(r->core->io, &w->work);
+}
+
+static void serve(struct replica *r, struct request *request)
+{
+    uint8_t raw[ENGINE_KEY_MAX];
+    struct engine_value value;
+    if (!shard_owns(&r->shard, request->slot)) {
+        struct shard_desc desc;
+        replica_describe(r, &desc);
+        request_reply_error(request, ERR_WRONG_SHARD, NULL, 0, &desc);
+        return;
+    }
+    struct slice key =
+        engine_key_data(raw, request->slot, slice_of(request->key, request->key_size));
+    enum err e = engine_get(r->db, key, true, &value);
+    if (e == ERR_INCOMPLETE) {
+        offload(r, request);
+        return;
+    }
+    answer(request, e, &value);
+    if (e == ERR_OK)
+        engine_value_close(&value);
+}
+
+static void on_read(struct group_read *read, enum err result)
+{
+    struct read_batch *b = CONTAINER_OF(read, struct read_batch, read);
+    struct replica *r = b->replica;
+    struct shard_desc desc;
+    if (result != ERR_OK)
+        replica_describe(r, &desc);
+    list_remove(&b->link);
+    while (!list_empty(&b->requests)) {
+        struct request *request = CONTAINER_OF(list_pop_front(&b->requests), struct request, link);
+        if (result == ERR_OK)
+            serve(r, request);
+        else
+            request_reply_error(request, result, NULL, 0, &desc);
+    }
+    b->next_free = r->reads.free;
+    r->reads.free = b;
+}
+
+void read_path_flush(struct replica *r)
+{
+    struct read_path *p = &r->reads;
+    if (list_empty(&p->gathered))
+        return;
+    struct read_batch *b = p->free;
+    if (b)
+        p->free = b->next_free;
+    else
+        b = mem_alloc(sizeof *b);
+    *b = (struct read_batch){.replica = r};
+    b->read.done = on_read;
+    list_init(&b->requests);
+    list_splice(&b->requests, &p->gathered);
+    list_push_back(&p->active, &b->link);
+    group_read(r->group, &b->read);
+}
+
+void read_path_close(struct read_path *p, enum err why)
+{
+    CHECK(p->offloaded == 0);
+    while (!list_empty(&p->active)) {
+        struct read_batch *b = CONTAINER_OF(list_first(&p->active), struct read_batch, link);
+        group_read_cancel(&b->read);
+        on_read(&b->read, why);
+    }
+    while (!list_empty(&p->gathered))
+        request_reply_error(CONTAINER_OF(list_pop_front(&p->gathered), struct request, link), why,
+                            NULL, 0, NULL);
+    while (p->free) {
+        struct read_batch *b = p->free;
+        p->free = b->next_free;
+        free(b);
+    }
+}

@@ -1,0 +1,424 @@
+#include "shardd/replica.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/io/fs.h"
+#include "shardd/apply.h"
+#include "shardd/core.h"
+#include "shardd/engine_key.h"
+
+typedef unsigned long long ull;
+
+/* ---- the meta key ---- */
+
+void replica_store(struct engine_batch *b, const struct shard *shard,
+                   const struct group_position *position)
+{
+    uint8_t key[32];
+    struct buf value = {0};
+    shard_encode(shard, &value);
+    group_position_encode(position, &value);
+    engine_batch_put(b, engine_key_meta(key, ENGINE_META_POSITION), buf_slice(&value));
+    buf_close(&value);
+}
+
+enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
+                      struct group_position *position)
+{
+    uint8_t raw[32];
+    struct slice key = engine_key_meta(raw, ENGINE_META_POSITION);
+    struct buf copy = {0};
+    enum err e;
+    if (durable) {
+        e = engine_get_durable(db, key, &copy);
+    } else {
+        struct engine_value value;
+        e = engine_get(db, key, false, &value);
+        if (e == ERR_OK) {
+            buf_append(&copy, value.data.p, value.data.n);
+            engine_value_close(&value);
+        }
+    }
+    if (e == ERR_OK) {
+        struct cursor c = cursor_of(buf_slice(&copy));
+        e = shard_decode(&c, shard);
+        if (e == ERR_OK)
+            e = group_position_decode(&c, position);
+    }
+    buf_close(&copy);
+    return e;
+}
+
+/* ---- what the group asks ---- */
+
+static void write_batch_to_engine(struct replica *r)
+{
+    replica_store(r->batch, &r->shard, &r->applied);
+    enum err e = engine_write(r->db, r->batch);
+    engine_batch_clear(r->batch);
+    r->touched = true;
+    if (e != ERR_OK)
+        replica_set_broken(r, e, "the storage engine refused a committed write");
+}
+
+static void on_result(void *arg, uint32_t i, enum err result, uint64_t version)
+{
+    struct replica *r = arg;
+    struct write_batch *b = r->replying;
+    if (!b || i >= b->n || !b->requests[i])
+        return;
+    if (result == ERR_OK) {
+        request_reply_version(b->requests[i], version);
+    } else if (result == ERR_CONDITION_FAILED) {
+        char text[96];
+        snprintf(text, sizeof text, "the condition does not hold: the key's version is %llu",
+                 (ull)version);
+        request_reply_error(b->requests[i], result, text, 0, NULL);
+    } else {
+        struct shard_desc desc;
+        replica_describe(r, &desc);
+        request_reply_error(b->requests[i], result, NULL, 0, &desc);
+    }
+}
+
+static void on_apply(void *arg, const struct group_entry *e)
+{
+    struct replica *r = arg;
+    if (r->state == REPLICA_BROKEN)
+        return;
+    bool conditions = false;
+    enum err result = apply_needs_engine(e->payload, &conditions);
+    if (result == ERR_OK && conditions && engine_batch_count(r->batch) > 0)
+        write_batch_to_engine(r); /* the conditions must see it */
+    r->replying = write_path_take(&r->writes, e->index, e->term);
+    if (result == ERR_OK && r->state != REPLICA_BROKEN)
+        result = apply_command(&r->shard, e->payload, r->db, r->batch, on_result, r);
+    if (result != ERR_OK)
+        replica_set_broken(r, result, "a committed entry cannot be applied");
+    r->applied.index = e->index;
+    r->applied.term = e->term;
+    if (r->replying) {
+        write_batch_free(r->replying);
+        r->replying = NULL;
+    }
+}
+
+static void on_applied(void *arg)
+{
+    struct replica *r = arg;
+    if (r->state == REPLICA_BROKEN)
+        return;
+    r->applied = *group_applied(r->group);
+    write_path_skipped(&r->writes, r->applied.index);
+    write_batch_to_engine(r);
+}
+
+static void on_state(void *arg, enum group_state state, uint64_t term,
+                     const struct group_member *leader)
+{
+    struct replica *r = arg;
+    log_debug("group_state", "core=%u group=%llu state=%s term=%llu leader=%llu", r->core->number,
+              (ull)r->shard.group,
+              state == GROUP_LEADER      ? "leader"
+              : state == GROUP_CANDIDATE ? "candidate"
+                                         : "follower",
+              (ull)term, leader ? (ull)leader->replica : 0ULL);
+    core_changed(r->core);
+}
+
+static void on_conf(void *arg, const struct group_conf *conf)
+{
+    (void)conf;
+    struct replica *r = arg;
+    r->shard.epoch.members++;
+    r->applied.conf = *conf;
+    core_changed(r->core);
+}
+
+static void on_broken(void *arg, enum err why, const char *text)
+{
+    replica_set_broken(arg, why, text);
+}
+
+static const struct group_ops replica_group_ops = {
+    .apply = on_apply,
+    .applied = on_applied,
+    .on_state = on_state,
+    .on_conf = on_conf,
+    .snapshot_wanted = replica_snapshot_wanted,
+    .install = replica_install,
+    .on_broken = on_broken,
+};
+
+void replica_set_broken(struct replica *r, enum err e, const char *text)
+{
+    if (r->state == REPLICA_BROKEN)
+        return;
+    r->state = REPLICA_BROKEN;
+    snprintf(r->broken, sizeof r->broken, "%s: %s", err_name(e), text);
+    log_error("replica_broken", "core=%u group=%llu error=%s text=\"%s\"", r->core->number,
+              (ull)r->shard.group, err_name(e), text);
+    core_changed(r->core);
+}
+
+/* ---- life ---- */
+
+static struct replica *replica_alloc(struct core *core, uint64_t group_id)
+{
+    struct replica *r = mem_zalloc(sizeof *r);
+    r->core = core;
+    r->shard.group = group_id;
+    r->state = REPLICA_STARTING;
+    snprintf(r->path, sizeof r->path, "%s/groups/%llu", core->node->options.data_dir,
+             (ull)group_id);
+    write_path_init(&r->writes);
+    read_path_init(&r->reads);
+    list_init(&r->dirty);
+    r->batch = engine_batch_create();
+    map_set(&core->replicas, group_id, r);
+    return r;
+}
+
+static void replica_run(struct replica *r, const struct group_position *position, bool campaign)
+{
+    struct core *c = r->core;
+    struct group_options o = {
+        .group = r->shard.group,
+        .replica = r->shard.replica,
+        .durable = *position,
+        .create = !group_set_has_log(c->groups, r->shard.group),
+        .campaign = campaign,
+        .ops = &replica_group_ops,
+        .arg = r,
+    };
+    if (o.create && position->index > 1) {
+        /* Its vote is gone with the log: it must not vote again under this id. */
+        replica_set_broken(r, ERR_CORRUPT, "there is data but no log of it in the WAL");
+        return;
+    }
+    r->applied = *position;
+    r->durable_index = position->index;
+    r->state = REPLICA_RUNNING;
+    enum err e = group_start(c->groups, &o, &r->group);
+    if (e != ERR_OK) {
+        r->group = NULL;
+        replica_set_broken(r, e, "the log in the WAL does not fit the data");
+        return;
+    }
+    router_add(&c->router, r);
+    core_changed(c);
+}
+
+struct replica *replica_open(struct core *core, uint64_t group_id)
+{
+    struct replica *r = replica_alloc(core, group_id);
+    char path[3100], msg[256] = "";
+    snprintf(path, sizeof path, "%s/db", r->path);
+    struct shard shard = r->shard;
+    struct group_position position;
+    enum err e = replica_snapshot_recover(r->path);
+    if (e == ERR_OK)
+        e = engine_open(core->node->engine, path, false, &r->db, msg, sizeof msg);
+    if (e == ERR_OK) {
+        e = replica_load(r->db, false, &shard, &position);
+        snprintf(msg, sizeof msg, "its position cannot be read");
+    }
+    if (e == ERR_OK && shard.group != group_id)
+        e = ERR_FOREIGN;
+    if (e != ERR_OK) {
+        replica_set_broken(r, e, msg);
+        return r;
+    }
+    r->shard = shard;
+    replica_run(r, &position, false);
+    return r;
+}
+
+bool replica_quiet(const struct replica *r)
+{
+    return !r->busy_offload && r->checkpoints == 0 && r->install == NULL &&
+           r->reads.offloaded == 0 && r->state != REPLICA_STARTING;
+}
+
+void replica_close(struct replica *r, enum err why)
+{
+    CHECK(replica_quiet(r));
+    router_remove(&r->core->router, r);
+    read_path_close(&r->reads, why);
+    write_path_close(&r->writes, why);
+    if (r->group)
+        group_stop(r->group);
+    if (r->db)
+        engine_close(r->db);
+    engine_batch_destroy(r->batch);
+    list_remove(&r->dirty);
+    map_remove(&r->core->replicas, r->shard.group);
+    free(r);
+}
+
+bool replica_is_leader(const struct replica *r)
+{
+    return r->state == REPLICA_RUNNING && group_state_of(r->group) == GROUP_LEADER;
+}
+
+void replica_mark_dirty(struct replica *r)
+{
+    if (list_empty(&r->dirty))
+        list_push_back(&r->core->dirty, &r->dirty);
+}
+
+void replica_describe(const struct replica *r, struct shard_desc *out)
+{
+    const struct group_conf *conf = &r->applied.conf;
+    *out = (struct shard_desc){.group = r->shard.group,
+                               .first_slot = r->shard.first_slot,
+                               .last_slot = r->shard.last_slot,
+                               .epoch = r->shard.epoch,
+                               .n_replicas = conf->n};
+    for (uint32_t i = 0; i < conf->n; i++)
+        out->replica[i] = (struct shard_replica){conf->member[i].replica, conf->member[i].node,
+                                                 conf->member[i].role};
+    const struct group_member *leader = r->group ? group_leader(r->group) : NULL;
+    out->leader = leader ? leader->replica : 0;
+}
+
+/* ---- creation by order of placementd ---- */
+
+struct create_work {
+    struct io_work work;
+    struct replica *replica;
+    struct group_position position;
+    bool campaign;
+    enum err result;
+    char msg[256];
+};
+
+/* Makes everything in <id>.new and renames: a crash leaves a whole replica or none. */
+static void create_run(struct io_work *work)
+{
+    struct create_work *w = CONTAINER_OF(work, struct create_work, work);
+    struct replica *r = w->replica;
+    struct engine *engine = r->core->node->engine;
+    char fresh[3100], path[3200];
+    snprintf(fresh, sizeof fresh, "%s.new", r->path);
+    snprintf(path, sizeof path, "%s/db", fresh);
+    enum err e = fs_rmdir_all(fresh);
+    if (e == ERR_OK)
+        e = fs_mkdir(fresh);
+    struct engine_db *db = NULL;
+    if (e == ERR_OK)
+        e = engine_open(engine, path, true, &db, w->msg, sizeof w->msg);
+    if (e == ERR_OK) {
+        struct engine_batch *batch = engine_batch_create();
+        replica_store(batch, &r->shard, &w->position);
+        e = engine_write(db, batch);
+        engine_batch_destroy(batch);
+        if (e == ERR_OK)
+            e = engine_flush(db);
+        engine_close(db);
+    }
+    char groups[3000];
+    snprintf(groups, sizeof groups, "%.2900s/groups", r->core->node->options.data_dir);
+    if (e == ERR_OK)
+        e = fs_sync_dir(fresh);
+    if (e == ERR_OK)
+        e = fs_rename(fresh, r->path);
+    if (e == ERR_OK)
+        e = fs_sync_dir(groups);
+    snprintf(path, sizeof path, "%s/db", r->path);
+    if (e == ERR_OK)
+        e = engine_open(engine, path, false, &r->db, w->msg, sizeof w->msg);
+    w->result = e;
+}
+
+static void create_done(struct io_work *work)
+{
+    struct create_work *w = CONTAINER_OF(work, struct create_work, work);
+    struct replica *r = w->replica;
+    r->core->offload_jobs--;
+    r->state = REPLICA_STOPPED;
+    if (w->result == ERR_OK) {
+        replica_run(r, &w->position, w->campaign);
+        log_info("replica_created", "core=%u group=%llu replica=%llu slots=%u-%u", r->core->number,
+                 (ull)r->shard.group, (ull)r->shard.replica, r->shard.first_slot,
+                 r->shard.last_slot);
+    } else {
+        replica_set_broken(r, w->result, w->msg[0] ? w->msg : "it could not be created");
+    }
+    free(w);
+}
+
+void replica_create(struct core *core, const struct shard_desc *desc, uint64_t replica_id,
+                    bool campaign)
+{
+    struct replica *r = replica_alloc(core, desc->group);
+    r->shard.replica = replica_id;
+    r->shard.first_slot = desc->first_slot;
+    r->shard.last_slot = desc->last_slot;
+    r->shard.epoch = desc->epoch;
+    struct create_work *w = mem_zalloc(sizeof *w);
+    w->work.run = create_run;
+    w->work.done = create_done;
+    w->replica = r;
+    w->campaign = campaign;
+    w->position = (struct group_position){.index = 1, .term = 1, .conf_index = 1};
+    w->position.conf.n = desc->n_replicas;
+    for (uint32_t i = 0; i < desc->n_replicas; i++)
+        w->position.conf.member[i] = (struct group_member){
+            desc->replica[i].replica, desc->replica[i].node, desc->replica[i].role};
+    core->offload_jobs++;
+    io_offload(core->io, &w->work);
+}
+
+/* ---- maintenance ---- */
+
+struct maintain_work {
+    struct io_work work;
+    struct replica *replica;
+    bool flush;
+    enum err result;
+    struct shard shard;
+    struct group_position position;
+};
+
+static void maintain_run(struct io_work *work)
+{
+    struct maintain_work *w = CONTAINER_OF(work, struct maintain_work, work);
+    w->result = w->flush ? engine_flush(w->replica->db) : ERR_OK;
+    if (w->result == ERR_OK)
+        w->result = replica_load(w->replica->db, true, &w->shard, &w->position);
+}
+
+static void maintain_done(struct io_work *work)
+{
+    struct maintain_work *w = CONTAINER_OF(work, struct maintain_work, work);
+    struct replica *r = w->replica;
+    r->busy_offload = false;
+    r->core->offload_jobs--;
+    if (w->result != ERR_OK) {
+        replica_set_broken(r, w->result, "what is durable cannot be made or read");
+    } else if (r->state == REPLICA_RUNNING && w->position.index > r->durable_index) {
+        r->durable_index = w->position.index;
+        group_compact(r->group, &w->position);
+    }
+    free(w);
+}
+
+void replica_maintain(struct replica *r, bool flush)
+{
+    if (r->busy_offload || r->checkpoints > 0 || r->install || r->state != REPLICA_RUNNING)
+        return;
+    struct maintain_work *w = mem_zalloc(sizeof *w);
+    w->work.run = maintain_run;
+    w->work.done = maintain_done;
+    w->replica = r;
+    w->flush = flush;
+    r->touched = false;
+    r->busy_offload = true;
+    r->core->offload_jobs++;
+    io_offload(r->core->io, &w->work);
+}

@@ -1,0 +1,96 @@
+/* One replica of a shard on this core: its Raft group, its database, its shard state, its paths.
+ *
+ * On disk: <data>/groups/<id>/db (the engine), .../snap-<n> (checkpoints being sent),
+ * .../incoming-<n> (a snapshot being fetched). The engine holds the shard's state and position in
+ * two meta keys, written in every batch, so data and position never come apart.
+ *
+ * States: STARTING (opening or being created, on an offload thread), RUNNING, INSTALLING (a
+ * snapshot is being fetched or swapped in), BROKEN (its data cannot be served; reported), STOPPED.
+ *
+ * Owner: struct core.  Thread: one core; the engine's slow calls on offload threads. */
+#ifndef SHARDD_REPLICA_H
+#define SHARDD_REPLICA_H
+
+#include "common/raft/group.h"
+#include "shardd/engine.h"
+#include "shardd/read_path.h"
+#include "shardd/shard.h"
+#include "shardd/write_path.h"
+
+struct core;
+
+enum replica_state {
+    REPLICA_STARTING,
+    REPLICA_RUNNING,
+    REPLICA_INSTALLING,
+    REPLICA_BROKEN,
+    REPLICA_STOPPED,
+};
+
+struct replica {
+    struct core *core;
+    struct group *group; /* NULL unless RUNNING or INSTALLING */
+    struct engine_db *db;
+    struct shard shard;
+    enum replica_state state;
+    char path[3000];
+    char broken[256]; /* why, when BROKEN */
+
+    struct write_path writes;
+    struct read_path reads;
+    struct list dirty; /* core's list of replicas with work for the turn's end */
+
+    struct engine_batch *batch;    /* of the run of entries being applied */
+    struct group_position applied; /* what the batch brings the engine to */
+    struct write_batch *replying;
+
+    /* maintenance */
+    bool busy_offload; /* one engine call at a time on an offload thread */
+    bool touched;      /* written since what is durable was last looked up */
+    struct engine_db_stats stats;
+    uint64_t durable_index;          /* of what the engine has made durable, as last looked up */
+    unsigned checkpoints;            /* snapshot_store_make() calls under way */
+    struct replica_install *install; /* under way, or NULL */
+    bool doomed; /* to be closed and its data destroyed, once nothing is under way */
+};
+
+/* Blocking (at start): opens the replica in <data>/groups/<id> and starts its group. What cannot be
+ * opened is kept as BROKEN, for the report. NULL: there is nothing of a replica there. */
+struct replica *replica_open(struct core *core, uint64_t group_id);
+/* Makes a new replica as placementd's order says, on an offload thread; it runs when done. */
+void replica_create(struct core *core, const struct shard_desc *desc, uint64_t replica_id,
+                    bool campaign);
+/* Stops it: answers what waits, stops the group, closes the database, frees it.
+ * CHECKs replica_quiet(). */
+void replica_close(struct replica *r, enum err why);
+/* Nothing of it is on an offload thread or being fetched. */
+bool replica_quiet(const struct replica *r);
+bool replica_is_leader(const struct replica *r);
+/* Puts it on the core's list for the turn's end. */
+void replica_mark_dirty(struct replica *r);
+/* The map's description of its shard, as this replica knows it: for redirects and the report. */
+void replica_describe(const struct replica *r, struct shard_desc *out);
+/* Learns what is durable, after a flush if asked, and cuts the log. On an offload thread; nothing
+ * happens if one is busy with this replica. */
+void replica_maintain(struct replica *r, bool flush);
+void replica_set_broken(struct replica *r, enum err e, const char *text);
+
+/* ---- for replica_snapshot.c ---- */
+
+/* Reads shard and position from a database; `durable`: as they would survive a crash now. */
+MUST_USE enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
+                               struct group_position *position);
+/* Appends both to a batch. */
+void replica_store(struct engine_batch *b, const struct shard *shard,
+                   const struct group_position *position);
+void replica_snapshot_wanted(void *arg, const struct group_member *to);
+void replica_install(void *arg, const struct group_position *p, struct slice manifest,
+                     const struct group_member *from);
+/* Gives up a fetch under way. */
+void replica_install_cancel(struct replica *r);
+/* Goes on with an installation that failed. On the core's tick. */
+void replica_install_tick(struct replica *r);
+/* Removes leftovers of checkpoints and of a swap that a crash cut short. Blocking, at start. */
+MUST_USE enum err replica_snapshot_recover(const char *path);
+
+#endif

@@ -1,0 +1,321 @@
+/* Snapshots of a replica: the checkpoint that a leader offers, and the swap on a follower.
+ *
+ * The swap, on an offload thread: the fetched database gets this replica's own identity, then
+ * db -> db.old, incoming -> db, directory synced, db.old removed. A crash between the two renames
+ * is put right at start (replica_snapshot_recover): the old log in the WAL stays until the driver
+ * was told, so both the old and the new state can be gone on from. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/io/fs.h"
+#include "common/raft/snapshot_stream.h"
+#include "shardd/core.h"
+
+typedef unsigned long long ull;
+
+enum err replica_snapshot_recover(const char *path)
+{
+    char db[3100], old[3100];
+    snprintf(db, sizeof db, "%s/db", path);
+    snprintf(old, sizeof old, "%s/db.old", path);
+    enum err e = ERR_OK;
+    if (fs_exists(old)) {
+        e = fs_exists(db) ? fs_rmdir_all(old) : fs_rename(old, db);
+        if (e == ERR_OK)
+            e = fs_sync_dir(path);
+    }
+    if (e == ERR_OK)
+        e = snapshot_store_clean(path);
+    return e;
+}
+
+/* ---- sending ---- */
+
+struct offer {
+    struct core *core;
+    uint64_t group, to;
+    struct engine *engine;
+    struct engine_db *db;
+};
+
+/* What is in the checkpoint is read from the checkpoint: more may have been applied meanwhile. */
+static enum err checkpoint(void *arg, const char *path, uint64_t *index, struct buf *note)
+{
+    struct offer *o = arg;
+    enum err e = engine_checkpoint(o->db, path);
+    if (e != ERR_OK)
+        return e;
+    char msg[256];
+    struct engine_db *copy;
+    e = engine_open(o->engine, path, false, &copy, msg, sizeof msg);
+    if (e != ERR_OK)
+        return e;
+    struct shard shard;
+    struct group_position position;
+    e = replica_load(copy, false, &shard, &position);
+    engine_close(copy);
+    if (e != ERR_OK)
+        return e;
+    *index = position.index;
+    group_position_encode(&position, note);
+    return ERR_OK;
+}
+
+static void made(void *arg, enum err result, const struct snapshot_manifest *m,
+                 struct slice encoded)
+{
+    struct offer *o = arg;
+    struct replica *r = core_find_replica(o->core, o->group);
+    CHECK(r && r->checkpoints > 0);
+    r->checkpoints--;
+    struct group_position position;
+    if (result == ERR_OK) {
+        struct cursor c = cursor_of(buf_slice(&m->note));
+        result = group_position_decode(&c, &position);
+    }
+    if (result == ERR_OK && r->state == REPLICA_RUNNING) {
+        log_info("snapshot_offered", "core=%u group=%llu to=%llu index=%llu bytes=%llu",
+                 o->core->number, (ull)o->group, (ull)o->to, (ull)position.index, (ull)m->bytes);
+        group_offer_snapshot(r->group, o->to, &position, encoded);
+    } else if (result != ERR_OK && result != ERR_BUSY) {
+        log_warn("snapshot_failed", "core=%u group=%llu error=%s", o->core->number, (ull)o->group,
+                 err_name(result));
+    }
+    free(o);
+}
+
+void replica_snapshot_wanted(void *arg, const struct group_member *to)
+{
+    struct replica *r = arg;
+    if (r->busy_offload || r->state != REPLICA_RUNNING || r->core->draining)
+        return; /* the driver asks again */
+    struct offer *o = mem_zalloc(sizeof *o);
+    *o = (struct offer){r->core, r->shard.group, to->replica, r->core->node->engine, r->db};
+    r->checkpoints++;
+    snapshot_store_make(r->core->snapshots, o->group, r->path, r->durable_index, checkpoint, made,
+                        o);
+}
+
+/* ---- installing ---- */
+
+struct replica_install {
+    struct io_work work;
+    struct replica *replica;
+    struct snapshot_fetch *fetch; /* NULL: fetched */
+    char path[3200];              /* of the fetched files */
+    enum err result;
+    bool failed;          /* to be given up, on the next tick */
+    struct engine_db *db; /* opened by the swap */
+    struct shard shard;
+    struct group_position position;
+    char msg[256];
+};
+
+static enum err adopt_identity(struct replica_install *in)
+{
+    struct replica *r = in->replica;
+    struct engine_db *db;
+    enum err e = engine_open(r->core->node->engine, in->path, false, &db, in->msg, sizeof in->msg);
+    if (e != ERR_OK)
+        return e;
+    e = replica_load(db, false, &in->shard, &in->position);
+    if (e == ERR_OK && in->shard.group != r->shard.group)
+        e = ERR_FOREIGN;
+    if (e == ERR_OK) {
+        in->shard.replica = r->shard.replica;
+        struct engine_batch *b = engine_batch_create();
+        replica_store(b, &in->shard, &in->position);
+        e = engine_write(db, b);
+        engine_batch_destroy(b);
+    }
+    if (e == ERR_OK)
+        e = engine_flush(db);
+    engine_close(db);
+    return e;
+}
+
+static void swap_run(struct io_work *work)
+{
+    struct replica_install *in = CONTAINER_OF(work, struct replica_install, work);
+    struct replica *r = in->replica;
+    char db[3100], old[3100];
+    snprintf(db, sizeof db, "%s/db", r->path);
+    snprintf(old, sizeof old, "%s/db.old", r->path);
+    enum err e = adopt_identity(in);
+    if (e == ERR_OK) {
+        engine_close(r->db);
+        r->db = NULL;
+        e = fs_rename(db, old);
+    }
+    if (e == ERR_OK)
+        e = fs_rename(in->path, db);
+    if (e == ERR_OK)
+        e = fs_sync_dir(r->path);
+    if (e == ERR_OK)
+        e = fs_rmdir_all(old);
+    if (!r->db) {
+        enum err opened =
+            engine_open(r->core->node->engine, db, false, &in->db, in->msg, sizeof in->msg);
+        e = e == ERR_OK ? opened : e;
+    }
+    in->result = e;
+}
+
+static void install_free(struct replica *r)
+{
+    free(r->install);
+    r->install = NULL;
+}
+
+/* The group starts again from what the engine holds. That includes its memory, which the log must
+ * not be applied to twice: so it is made durable first. */
+static void resume_run(struct io_work *work)
+{
+    struct replica_install *in = CONTAINER_OF(work, struct replica_install, work);
+    struct engine_db *db = in->replica->db;
+    in->result = engine_flush(db);
+    if (in->result == ERR_OK)
+        in->result = replica_load(db, true, &in->shard, &in->position);
+}
+
+static void resume_done(struct io_work *work)
+{
+    struct replica_install *in = CONTAINER_OF(work, struct replica_install, work);
+    struct replica *r = in->replica;
+    enum err e = in->result;
+    struct group_position position = in->position;
+    r->busy_offload = false;
+    r->core->offload_jobs--;
+    if (e == ERR_OK) {
+        r->shard = in->shard;
+        r->applied = position;
+        r->durable_index = position.index;
+    }
+    install_free(r);
+    if (r->state != REPLICA_INSTALLING)
+        return;
+    if (e != ERR_OK) {
+        replica_set_broken(r, e, "its data cannot be read after a snapshot was given up");
+        return;
+    }
+    r->state = REPLICA_RUNNING;
+    group_install_failed(r->group, &position);
+}
+
+static void offload_install(struct replica_install *in, void (*run)(struct io_work *),
+                            void (*done)(struct io_work *))
+{
+    struct replica *r = in->replica;
+    in->work = (struct io_work){.run = run, .done = done};
+    r->busy_offload = true;
+    r->core->offload_jobs++;
+    io_offload(r->core->io, &in->work);
+}
+
+/* Tried again on each tick until no other job uses the engine. */
+static void install_failed(struct replica *r, enum err why)
+{
+    struct replica_install *in = r->install;
+    in->result = why;
+    in->failed = true;
+}
+
+void replica_install_tick(struct replica *r)
+{
+    struct replica_install *in = r->install;
+    if (!in || !in->failed || r->busy_offload || r->checkpoints > 0)
+        return;
+    in->failed = false;
+    log_warn("install_failed", "core=%u group=%llu error=%s", r->core->number, (ull)r->shard.group,
+             err_name(in->result));
+    if (!r->db) {
+        install_free(r);
+        replica_set_broken(r, ERR_IO, "its data was lost while a snapshot was put in its place");
+        return;
+    }
+    offload_install(in, resume_run, resume_done);
+}
+
+static void swap_done(struct io_work *work)
+{
+    struct replica_install *in = CONTAINER_OF(work, struct replica_install, work);
+    struct replica *r = in->replica;
+    r->busy_offload = false;
+    r->core->offload_jobs--;
+    if (in->db)
+        r->db = in->db;
+    if (in->result != ERR_OK) {
+        install_failed(r, in->result);
+        return;
+    }
+    if (r->state == REPLICA_INSTALLING) {
+        r->state = REPLICA_RUNNING;
+        router_remove(&r->core->router, r);
+        r->shard = in->shard;
+        r->applied = in->position;
+        r->durable_index = in->position.index;
+        router_add(&r->core->router, r);
+        engine_batch_clear(r->batch);
+        write_path_skipped(&r->writes, in->position.index);
+        log_info("snapshot_installed", "core=%u group=%llu index=%llu", r->core->number,
+                 (ull)r->shard.group, (ull)in->position.index);
+        struct group_position position = in->position;
+        install_free(r);
+        group_installed(r->group, &position);
+        core_changed(r->core);
+        return;
+    }
+    install_free(r);
+}
+
+static void fetched(void *arg, enum err result, const char *path)
+{
+    struct replica *r = arg;
+    struct replica_install *in = r->install;
+    in->fetch = NULL;
+    if (result == ERR_OK && (r->busy_offload || r->reads.offloaded > 0 || r->checkpoints > 0))
+        result = ERR_BUSY; /* the engine is in use: the driver asks again, the files are here */
+    if (result != ERR_OK) {
+        install_failed(r, result);
+        return;
+    }
+    snprintf(in->path, sizeof in->path, "%s", path);
+    offload_install(in, swap_run, swap_done);
+}
+
+void replica_install(void *arg, const struct group_position *p, struct slice manifest,
+                     const struct group_member *from)
+{
+    struct replica *r = arg;
+    struct core *c = r->core;
+    CHECK(r->install == NULL);
+    struct replica_install *in = mem_zalloc(sizeof *in);
+    in->replica = r;
+    r->install = in;
+    r->state = REPLICA_INSTALLING;
+    log_info("install_started", "core=%u group=%llu index=%llu from=%u", c->number,
+             (ull)r->shard.group, (ull)p->index, from->node);
+    struct snapshot_fetch_options o = {
+        .io = c->io,
+        .conns = c->conns,
+        .from = from->node,
+        .dir = r->path,
+        .manifest = manifest,
+        .arg = r,
+        .done = fetched,
+        .rate = &c->fetch_rate,
+    };
+    core_fetch_options(c, &o);
+    enum err e = snapshot_fetch(&o, &in->fetch);
+    if (e != ERR_OK)
+        install_failed(r, e);
+}
+
+void replica_install_cancel(struct replica *r)
+{
+    if (r->install && r->install->fetch)
+        snapshot_fetch_cancel(r->install->fetch);
+}

@@ -1,0 +1,203 @@
+#include "shardd/request.h"
+
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "common/wire/msg_map.h"
+#include "common/wire/rpc.h"
+#include "shardd/core.h"
+#include "shardd/session.h"
+
+#define DEADLINE_DEFAULT_MS 10000u
+#define DEADLINE_MAX_MS 120000u
+
+struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
+                               const struct msg_kv_request *m, uint16_t slot)
+{
+    size_t bytes = m->key.n + m->value.n + sizeof(struct request);
+    if (core->n_requests >= LIMIT_CORE_REQUESTS ||
+        core->request_bytes + bytes > LIMIT_CORE_REQUEST_BYTES)
+        return NULL;
+    size_t key_size = m->method == KV_METHOD_GET ? m->key.n : 0;
+    struct request *r = mem_alloc(sizeof *r + key_size);
+    *r = (struct request){.core = core,
+                          .session = session,
+                          .msgid = msgid,
+                          .bytes = (uint32_t)bytes,
+                          .slot = slot,
+                          .method = (uint8_t)m->method,
+                          .key_size = (uint32_t)key_size};
+    if (key_size)
+        memcpy(r->key, m->key.p, key_size);
+    uint64_t ms = m->deadline_ms ? m->deadline_ms : DEADLINE_DEFAULT_MS;
+    r->deadline = io_now(core->io) + (ms < DEADLINE_MAX_MS ? ms : DEADLINE_MAX_MS) * NS_PER_MS;
+    if (r->deadline < core->next_deadline)
+        core->next_deadline = r->deadline;
+    list_init(&r->link);
+    list_init(&r->in_session);
+    list_push_back(&core->requests, &r->in_core);
+    if (session) {
+        list_push_back(&session->requests, &r->in_session);
+        session->n_requests++;
+    }
+    core->n_requests++;
+    core->request_bytes += bytes;
+    core->stats.requests++;
+    return r;
+}
+
+/* An answer on its way to the core that has the session. */
+struct answer_mail {
+    struct io_mail mail;
+    uint64_t session;
+    struct buf bytes;
+};
+
+static void answer_deliver(struct io_mail *mail, void *receiver)
+{
+    struct answer_mail *a = CONTAINER_OF(mail, struct answer_mail, mail);
+    struct core *core = receiver;
+    struct session *s = map_find(&core->session_by_id, a->session);
+    if (s) {
+        if (s->conn)
+            buf_append(conn_out(s->conn), a->bytes.p, a->bytes.n);
+        session_answered(s);
+    }
+    buf_close(&a->bytes);
+    free(a);
+}
+
+/* Where an answer is written: the session's output, a mail, or nowhere. */
+struct answer {
+    struct buf *out;
+    struct answer_mail *mail;
+    struct buf nowhere;
+};
+
+static void answer_begin(struct answer *a, struct session *session, uint64_t remote_session)
+{
+    *a = (struct answer){0};
+    if (session && session->conn) {
+        a->out = conn_out(session->conn);
+    } else if (remote_session) {
+        a->mail = mem_zalloc(sizeof *a->mail);
+        a->mail->mail.deliver = answer_deliver;
+        a->mail->session = remote_session;
+        a->out = &a->mail->bytes;
+    } else {
+        a->out = &a->nowhere;
+    }
+}
+
+static void answer_end(struct answer *a, struct core *core, uint32_t remote_core)
+{
+    if (a->mail)
+        io_post(core->node->core[remote_core]->io, &a->mail->mail);
+    buf_close(&a->nowhere);
+    core->stats.replies++;
+}
+
+static void request_free(struct request *r)
+{
+    struct core *core = r->core;
+    CHECK(core->n_requests > 0 && core->request_bytes >= r->bytes);
+    core->n_requests--;
+    core->request_bytes -= r->bytes;
+    if (r->holder)
+        *r->holder = NULL;
+    list_remove(&r->link);
+    list_remove(&r->in_core);
+    list_remove(&r->in_session);
+    if (r->session)
+        session_answered(r->session);
+    free(r);
+}
+
+void request_reply_value(struct request *r, struct slice value, uint64_t version)
+{
+    struct answer a;
+    answer_begin(&a, r->session, r->remote_session);
+    msg_kv_put_get_result(a.out, r->msgid, value, version);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r);
+}
+
+void request_reply_version(struct request *r, uint64_t version)
+{
+    struct answer a;
+    answer_begin(&a, r->session, r->remote_session);
+    msg_kv_put_version(a.out, r->msgid, version);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r);
+}
+
+static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum err e,
+                      const char *text, uint64_t retry_ms, const struct shard_desc *desc)
+{
+    struct rpc_error error = {
+        .err = e, .retry_ms = retry_ms, .maybe_applied = err_class(e) == ERR_CLASS_UNKNOWN};
+    struct buf map = {0};
+    size_t n = strlen(text ? text : err_text(e));
+    if (n >= sizeof error.text)
+        n = sizeof error.text - 1;
+    memcpy(error.text, text ? text : err_text(e), n);
+    if (desc) {
+        struct shard_map piece;
+        shard_map_piece(&core->map, desc, &piece);
+        msg_map_encode(&map, &piece);
+        shard_map_close(&piece);
+        error.map = buf_slice(&map);
+        error.epoch_range = desc->epoch.range;
+        error.epoch_members = desc->epoch.members;
+        for (uint32_t i = 0; i < desc->n_replicas; i++)
+            if (desc->leader != 0 && desc->replica[i].replica == desc->leader)
+                error.leader = desc->replica[i].node;
+    }
+    rpc_put_error(out, msgid, &error);
+    buf_close(&map);
+}
+
+void request_reply_error(struct request *r, enum err e, const char *text, uint64_t retry_ms,
+                         const struct shard_desc *desc)
+{
+    struct answer a;
+    answer_begin(&a, r->session, r->remote_session);
+    put_error(r->core, a.out, r->msgid, e, text, retry_ms, desc);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r);
+}
+
+void request_refuse(struct core *core, struct session *session, uint32_t remote_core,
+                    uint64_t remote_session, uint32_t msgid, enum err e, const char *text,
+                    uint64_t retry_ms, const struct shard_desc *desc)
+{
+    struct answer a;
+    answer_begin(&a, session, remote_session);
+    put_error(core, a.out, msgid, e, text, retry_ms, desc);
+    answer_end(&a, core, remote_core);
+}
+
+void request_expire(struct core *core, uint64_t now)
+{
+    if (now < core->next_deadline)
+        return;
+    uint64_t next = UINT64_MAX;
+    LIST_FOR_SAFE(item, &core->requests)
+    {
+        struct request *r = CONTAINER_OF(item, struct request, in_core);
+        if (r->deadline <= now && !r->pinned) {
+            core->stats.expired++;
+            request_reply_error(r, ERR_TIMEOUT,
+                                r->method == KV_METHOD_GET
+                                    ? "no majority confirmed the read within the deadline"
+                                    : "not committed within the deadline; the outcome is unknown",
+                                0, NULL);
+        } else if (r->deadline > now && r->deadline < next) {
+            next = r->deadline;
+        } else if (r->pinned) {
+            next = now;
+        }
+    }
+    core->next_deadline = next;
+}

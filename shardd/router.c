@@ -1,0 +1,177 @@
+#include "shardd/router.h"
+
+#include <stdlib.h>
+#include <stdio.h>
+
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "common/meta/slot.h"
+#include "common/wire/rpc.h"
+#include "shardd/core.h"
+#include "shardd/session.h"
+
+#define RETRY_NO_LEADER_MS 50u
+#define RETRY_BUSY_MS 20u
+#define RETRY_NO_SPACE_MS 1000u
+
+void router_add(struct router *r, struct replica *replica)
+{
+    for (unsigned i = replica->shard.first_slot; i <= replica->shard.last_slot; i++)
+        r->slot[i] = replica;
+}
+
+void router_remove(struct router *r, struct replica *replica)
+{
+    for (unsigned i = 0; i < LIMIT_SLOTS; i++)
+        if (r->slot[i] == replica)
+            r->slot[i] = NULL;
+}
+
+/* Where a request's answer goes. */
+struct origin {
+    struct session *session;
+    uint32_t core;
+    uint64_t remote_session;
+    uint32_t msgid;
+};
+
+static void refuse(struct core *core, const struct origin *o, enum err e, const char *text,
+                   uint64_t retry_ms, const struct shard_desc *desc)
+{
+    request_refuse(core, o->session, o->core, o->remote_session, o->msgid, e, text, retry_ms, desc);
+}
+
+/* A request on its way to the core that has the group. */
+struct forward_mail {
+    struct io_mail mail;
+    uint32_t core;
+    uint64_t session;
+    struct buf message;
+};
+
+static void forward_deliver(struct io_mail *mail, void *receiver)
+{
+    struct forward_mail *f = CONTAINER_OF(mail, struct forward_mail, mail);
+    struct rpc_message m;
+    struct msg_kv_request kv;
+    CHECK(rpc_decode(buf_slice(&f->message), &m) == ERR_OK);
+    enum kv_method method =
+        m.method.n == 6 ? (m.method.p[3] == 'g' ? KV_METHOD_GET : KV_METHOD_PUT) : KV_METHOD_DELETE;
+    CHECK(msg_kv_decode(method, m.params, &kv) == ERR_OK); /* the sender's core has decoded it */
+    router_dispatch(receiver, NULL, f->core, f->session, m.msgid, &kv, slice_of(NULL, 0));
+    buf_close(&f->message);
+    free(f);
+}
+
+static void forward(struct core *core, unsigned to, struct session *session, struct slice raw)
+{
+    struct forward_mail *f = mem_zalloc(sizeof *f);
+    f->mail.deliver = forward_deliver;
+    f->core = core->number;
+    f->session = session->id;
+    buf_append(&f->message, raw.p, raw.n);
+    session->n_requests++; /* session_answered() when its answer comes back */
+    core->stats.forwarded++;
+    io_post(core->node->core[to]->io, &f->mail);
+}
+
+static bool check_sizes(struct core *core, const struct origin *o, const struct msg_kv_request *m)
+{
+    const struct node_options *limits = &core->node->options;
+    char text[128];
+    if (m->key.n == 0) {
+        refuse(core, o, ERR_KEY_EMPTY, NULL, 0, NULL);
+        return false;
+    }
+    if (m->key.n > limits->key_max) {
+        snprintf(text, sizeof text, "the key has %zu bytes, the limit is %llu", m->key.n,
+                 (unsigned long long)limits->key_max);
+        refuse(core, o, ERR_KEY_TOO_LARGE, text, 0, NULL);
+        return false;
+    }
+    if (m->value.n > limits->value_max) {
+        snprintf(text, sizeof text, "the value has %zu bytes, the limit is %llu", m->value.n,
+                 (unsigned long long)limits->value_max);
+        refuse(core, o, ERR_VALUE_TOO_LARGE, text, 0, NULL);
+        return false;
+    }
+    return true;
+}
+
+/* Shed load before proposing: a committed entry must be applied, whatever the engine's state. */
+static bool admit(struct core *core, const struct origin *o, const struct replica *r,
+                  const struct msg_kv_request *m)
+{
+    if (m->method == KV_METHOD_GET)
+        return true;
+    if (core->no_space && m->method == KV_METHOD_PUT) {
+        refuse(core, o, ERR_NO_SPACE, "the node's disk is nearly full; deletes are still taken",
+               RETRY_NO_SPACE_MS, NULL);
+        return false;
+    }
+    if (core->over_memory || r->stats.stalled ||
+        group_inflight_bytes(r->group) + r->writes.entry.n + m->value.n >
+            LIMIT_GROUP_INFLIGHT_BYTES) {
+        core->stats.refused_busy++;
+        refuse(core, o, ERR_BUSY, NULL, RETRY_BUSY_MS, NULL);
+        return false;
+    }
+    return true;
+}
+
+static void not_leader(struct core *core, const struct origin *o, const struct replica *r)
+{
+    struct shard_desc desc;
+    replica_describe(r, &desc);
+    if (r->state == REPLICA_BROKEN)
+        desc.leader = 0;
+    if (desc.leader != 0 && desc.leader != r->shard.replica)
+        refuse(core, o, ERR_NOT_LEADER, NULL, 0, &desc);
+    else
+        refuse(core, o, ERR_NO_LEADER, NULL, RETRY_NO_LEADER_MS, &desc);
+}
+
+void router_dispatch(struct core *core, struct session *session, uint32_t remote_core,
+                     uint64_t remote_session, uint32_t msgid, const struct msg_kv_request *m,
+                     struct slice raw)
+{
+    struct origin o = {session, remote_core, remote_session, msgid};
+    if (!check_sizes(core, &o, m))
+        return;
+    uint16_t slot = slot_of_key(m->key);
+    struct replica *r = core->router.slot[slot];
+    if (!r) {
+        const struct shard_desc *desc = shard_map_find(&core->map, slot);
+        unsigned to = desc ? core_of_group(core->node, desc->group) : core->number;
+        bool here = false;
+        for (uint32_t i = 0; desc && i < desc->n_replicas; i++)
+            here = here || desc->replica[i].node == core->node_id;
+        if (here && to != core->number && session && raw.n > 0)
+            forward(core, to, session, raw);
+        else
+            refuse(core, &o, ERR_WRONG_SHARD, NULL, 0, desc);
+        return;
+    }
+    if (!replica_is_leader(r)) {
+        not_leader(core, &o, r);
+        return;
+    }
+    if (core->draining) {
+        refuse(core, &o, ERR_SHUTTING_DOWN, NULL, 0, NULL);
+        return;
+    }
+    if (!admit(core, &o, r, m))
+        return;
+    struct request *request = request_create(core, session, msgid, m, slot);
+    if (!request) {
+        core->stats.refused_busy++;
+        refuse(core, &o, ERR_BUSY, NULL, RETRY_BUSY_MS, NULL);
+        return;
+    }
+    request->remote_core = remote_core;
+    request->remote_session = remote_session;
+    if (m->method == KV_METHOD_GET)
+        read_path_add(r, request);
+    else
+        write_path_add(r, request, m);
+}

@@ -1,0 +1,278 @@
+#include "shardd/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "shardd/front.h"
+
+#define STOP_MS 5000u
+#define FILES_WANTED 65536u
+#define FILES_NEEDED 1024u
+
+struct server_core {
+    struct server *server;
+    pthread_t thread;
+    struct io *io;
+    unsigned number;
+    enum err result;
+    char msg[512];
+};
+
+struct server {
+    const struct shardd_config *config;
+    struct data_dir dir;
+    struct node node;
+    struct front *front;
+    struct server_core core[LIMIT_CORES];
+    sem_t opened; /* posted by each core once it is open */
+    sem_t go;     /* posted for each core once the node is complete */
+};
+
+/* A WAL that failed must not acknowledge anything any more (fsyncgate). _exit: no handler, no
+ * destructor may touch the disk again. */
+static void on_fatal(void *arg, enum err why, const char *text)
+{
+    (void)arg;
+    log_error("fatal", "error=%s text=\"%s\"; the node stops: check the disk, then start it again",
+              err_name(why), text);
+    _exit(70);
+}
+
+static void on_changed(void *arg, struct core *c)
+{
+    struct server *s = arg;
+    if (s->front)
+        front_on_changed(s->front, c);
+}
+
+static void on_core_stopped(void *arg)
+{
+    struct server_core *sc = arg;
+    io_stop(sc->io);
+}
+
+static void begin_stop(struct core *c, void *arg)
+{
+    struct server *s = arg;
+    if (c->number == 0)
+        front_destroy(s->front);
+    core_stop(c, STOP_MS, on_core_stopped, &s->core[c->number]);
+}
+
+static void *core_main(void *arg)
+{
+    struct server_core *sc = arg;
+    struct server *s = sc->server;
+    struct io_options io = {.core = sc->number, .dsync = strcmp(s->config->wal_io, "dsync") == 0};
+    sc->result = io_create(&io, &sc->io, sc->msg, sizeof sc->msg);
+    if (sc->result == ERR_OK)
+        sc->result =
+            core_create(&s->node, sc->number, sc->io, s->dir.stamp.cluster, s->dir.stamp.node,
+                        &s->node.core[sc->number], sc->msg, sizeof sc->msg);
+    sem_post(&s->opened);
+    sem_wait(&s->go);
+    io_run(sc->io);
+    core_destroy(s->node.core[sc->number]);
+    return NULL;
+}
+
+static bool raise_file_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return true;
+    if (r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+    if (r.rlim_cur < FILES_NEEDED) {
+        log_error("too_few_files",
+                  "limit=%llu needed=%u; raise it: ulimit -n, or LimitNOFILE= of the unit",
+                  (unsigned long long)r.rlim_cur, FILES_NEEDED);
+        return false;
+    }
+    if (r.rlim_cur < FILES_WANTED)
+        log_warn("few_files", "limit=%llu wanted=%u; many replicas need more (8 files each)",
+                 (unsigned long long)r.rlim_cur, FILES_WANTED);
+    return true;
+}
+
+static bool open_data_dir(struct server *s)
+{
+    char msg[512];
+    uint64_t random = 0;
+    if (getrandom(&random, sizeof random, 0) != sizeof random) {
+        log_error("no_randomness", "getrandom failed: %s", strerror(errno));
+        return false;
+    }
+    const struct shardd_config *c = s->config;
+    enum err e = data_dir_open(c->data_dir, "shardd", c->name, random, (uint32_t)c->cores, &s->dir,
+                               msg, sizeof msg);
+    if (e != ERR_OK) {
+        log_error("data_dir", "error=%s %s", err_name(e), msg);
+        return false;
+    }
+    if (s->dir.stamp.cores != c->cores) {
+        log_error("cores_differ",
+                  "the data directory %s was made with %u cores; start with --cores %u",
+                  c->data_dir, s->dir.stamp.cores, s->dir.stamp.cores);
+        return false;
+    }
+    return true;
+}
+
+static bool open_engine(struct server *s)
+{
+    char msg[512];
+    struct engine_options o = {.block_cache = s->config->block_cache,
+                               .memtable_budget = s->config->memtable_budget,
+                               .compression = s->config->compression};
+    enum err e = engine_create(&o, &s->node.engine, msg, sizeof msg);
+    if (e != ERR_OK)
+        log_error("engine", "error=%s %s", err_name(e), msg);
+    return e == ERR_OK;
+}
+
+static void fill_node(struct server *s)
+{
+    const struct shardd_config *c = s->config;
+    s->node = (struct node){
+        .options = {.data_dir = s->dir.path,
+                    .name = c->name,
+                    .zone = c->zone,
+                    .host = c->host,
+                    .incarnation = s->dir.stamp.incarnation,
+                    .cores = (unsigned)c->cores,
+                    .key_max = c->key_max,
+                    .value_max = c->value_max,
+                    .wal_segment_size = c->wal_segment_size,
+                    .log_memory = c->log_memory,
+                    .election_timeout_ms = (unsigned)c->election_timeout_ms,
+                    .heartbeat_ms = (unsigned)c->heartbeat_ms,
+                    .snapshot_rate = c->snapshot_rate},
+        .on_fatal = on_fatal,
+        .on_changed = on_changed,
+        .arg = s,
+    };
+}
+
+static bool start_cores(struct server *s)
+{
+    unsigned n = s->node.options.cores;
+    bool ok = true;
+    for (unsigned i = 0; i < n; i++) {
+        s->core[i] = (struct server_core){.server = s, .number = i};
+        int rc = pthread_create(&s->core[i].thread, NULL, core_main, &s->core[i]);
+        if (rc != 0) {
+            log_error("thread", "core=%u cannot be started: %s", i, strerror(rc));
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < n; i++)
+        while (sem_wait(&s->opened) != 0)
+            CHECK(errno == EINTR);
+    for (unsigned i = 0; i < n; i++) {
+        if (s->core[i].result == ERR_OK)
+            continue;
+        log_error("core", "core=%u error=%s %s", i, err_name(s->core[i].result), s->core[i].msg);
+        ok = false;
+    }
+    return ok;
+}
+
+static bool start_front(struct server *s)
+{
+    const struct shardd_config *c = s->config;
+    struct front_options o = {.node = &s->node, .data_dir = &s->dir};
+    char msg[512];
+    size_t it = 0;
+    struct slice item;
+    enum err e = front_load_map(&s->node, msg, sizeof msg);
+    while (e == ERR_OK && config_list_next(c->placement, &it, &item)) {
+        char text[64];
+        snprintf(text, sizeof text, "%.*s", (int)(item.n < 63 ? item.n : 63), (const char *)item.p);
+        if (o.n_placement == REPORT_ADDRESSES) {
+            snprintf(msg, sizeof msg, "cluster.placement: more than %d addresses",
+                     REPORT_ADDRESSES);
+            e = ERR_CONFIG;
+        } else if (io_addr_parse(text, &o.placement[o.n_placement++]) != ERR_OK) {
+            snprintf(msg, sizeof msg, "cluster.placement: \"%s\" is not ip:port", text);
+            e = ERR_CONFIG;
+        }
+    }
+    if (e == ERR_OK && (io_addr_parse(c->listen_client, &o.client) != ERR_OK ||
+                        io_addr_parse(c->listen_peer, &o.peer) != ERR_OK))
+        e = ERR_CONFIG; /* config.c has checked them */
+    if (e == ERR_OK)
+        e = front_create(&o, &s->front, msg, sizeof msg);
+    if (e != ERR_OK)
+        log_error("start", "error=%s %s", err_name(e), msg);
+    return e == ERR_OK;
+}
+
+static void wait_for_signal(void)
+{
+    sigset_t set;
+    int got;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    while (sigwait(&set, &got) != 0)
+        ;
+    log_info("stopping", "signal=%d", got);
+}
+
+static void block_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+int server_run(const struct shardd_config *config)
+{
+    static struct server s;
+    enum log_level level = LOG_INFO;
+    (void)log_level_parse(config->log_level, &level);
+    log_set_level(level);
+    s.config = config;
+    sem_init(&s.opened, 0, 0);
+    sem_init(&s.go, 0, 0);
+    block_signals(); /* before any thread: only sigwait sees them */
+    if (!raise_file_limit() || !open_data_dir(&s))
+        return 1;
+    fill_node(&s);
+    if (!open_engine(&s) || !start_cores(&s) || !start_front(&s)) {
+        data_dir_close(&s.dir);
+        return 1;
+    }
+    unsigned n = s.node.options.cores;
+    for (unsigned i = 0; i < n; i++)
+        sem_post(&s.go);
+    log_info("ready", "name=%s cores=%u client=%s peer=%s", config->name, n, config->listen_client,
+             config->listen_peer);
+    wait_for_signal();
+    for (unsigned i = 0; i < n; i++)
+        core_post(s.node.core[i], begin_stop, &s);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(s.core[i].thread, NULL);
+    for (unsigned i = 0; i < n; i++) /* not before all have ended: they post to each other */
+        io_destroy(s.core[i].io);
+    engine_destroy(s.node.engine);
+    data_dir_close(&s.dir);
+    log_info("stopped", "name=%s", config->name);
+    return 0;
+}

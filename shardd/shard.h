@@ -1,0 +1,30 @@
+/* A shard's own replicated state: what it owns, its epoch, its version counter and its log time.
+ *
+ * Changed only by applying log entries; stored in the engine in the same batch as the data. A
+ * shard refuses what it does not own, whatever placementd's map says.
+ * Owner: struct replica.  Thread: its core.  Depends on: base, meta. */
+#ifndef SHARDD_SHARD_H
+#define SHARDD_SHARD_H
+
+#include "common/base/err.h"
+#include "common/base/slice.h"
+#include "common/meta/shard_map.h"
+
+struct shard {
+    uint64_t group, replica; /* replica: which of the group's this is */
+    uint16_t first_slot, last_slot;
+    struct shard_epoch epoch;
+    uint64_t version; /* last one given out; versions grow for ever */
+    uint64_t time_ms; /* the log's time */
+};
+
+static inline bool shard_owns(const struct shard *s, uint16_t slot)
+{
+    return slot >= s->first_slot && slot <= s->last_slot;
+}
+
+void shard_encode(const struct shard *s, struct buf *out);
+/* ERR_FORMAT, ERR_CORRUPT. Leaves the cursor behind it. */
+MUST_USE enum err shard_decode(struct cursor *c, struct shard *out);
+
+#endif

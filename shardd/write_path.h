@@ -1,0 +1,46 @@
+/* Gathers the writes of a group and turn into ONE Raft entry and answers them when it is applied.
+ *
+ * A turn's operations are packed straight into the entry's bytes; at the turn's end each dirty
+ * replica proposes once. Batches wait in order of index. When an entry is applied: the same index
+ * and term is ours, its results are the answers; the same index with another term means that
+ * ours was surely not applied (NOT_LEADER, safe to retry). What is neither within its deadline
+ * is answered "outcome unknown".
+ *
+ * Owner: struct replica.  Thread: one core.  Depends on: command, request, raft/group. */
+#ifndef SHARDD_WRITE_PATH_H
+#define SHARDD_WRITE_PATH_H
+
+#include "common/base/list.h"
+#include "common/base/slice.h"
+#include "shardd/request.h"
+
+struct replica;
+
+struct write_batch {
+    struct list link;
+    uint64_t index, term;
+    uint32_t n, cap;
+    struct request **requests; /* a slot is NULL once answered (deadline) */
+};
+
+struct write_path {
+    struct buf entry;         /* the turn's operations, packed */
+    struct write_batch *open; /* their requests; NULL: none this turn */
+    struct list pending;      /* proposed, by index */
+};
+
+void write_path_init(struct write_path *w);
+/* Answers all that waits: UNKNOWN_OUTCOME for what was proposed, `why` for what was not. */
+void write_path_close(struct write_path *w, enum err why);
+/* Takes the request; the core's turn proposes it. */
+void write_path_add(struct replica *r, struct request *request, const struct msg_kv_request *m);
+/* End of turn. */
+void write_path_flush(struct replica *r);
+/* The batch proposed as (index, term), off the queue; NULL if that entry is not ours. Batches at or
+ * below `index` that are not it are answered. */
+struct write_batch *write_path_take(struct write_path *w, uint64_t index, uint64_t term);
+/* A snapshot replaced the state up to `index`: outcomes up to there are unknown. */
+void write_path_skipped(struct write_path *w, uint64_t index);
+void write_batch_free(struct write_batch *b); /* answers what is left as UNKNOWN_OUTCOME */
+
+#endif
