@@ -28,7 +28,8 @@ static bool drained(struct core *c)
         if (group_state_of(g) != GROUP_LEADER || group_applied(g)->conf.n < 2)
             continue;
         leading++;
-        (void)group_transfer(g, 0); /* BUSY while one is under way */
+        if (group_transfer(g, 0) != ERR_OK)
+            continue; /* one is under way, or it has just ended: the next tick looks again */
     }
     return leading == 0 && c->n_requests == 0;
 }
