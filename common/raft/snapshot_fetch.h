@@ -8,7 +8,7 @@
  * fetch fails. Incoming directories of other snapshots in `dir` are removed at the start.
  *
  * Owner: the replica that is being installed.  Thread: one core.
- * Depends on: conn, peer (HELLO), frame, fs, snapshot_manifest, snapshot_wire. */
+ * Depends on: conn, peer_hello, frame, fs, snapshot_manifest, snapshot_wire. */
 #ifndef RAFT_SNAPSHOT_FETCH_H
 #define RAFT_SNAPSHOT_FETCH_H
 
