@@ -40,13 +40,17 @@ struct wal_options {
     struct io *io;
     const char *dir;         /* created if absent; copied */
     uint64_t segment_size;   /* 0: LIMIT_WAL_SEGMENT_DEFAULT; fixed when the directory is made:
-                                later opens take it from the segment headers */
+                                later opens take it from the segment headers. A multiple of 4 KiB,
+                                64 KiB to 1 GiB, else ERR_CONFIG; see wal_record_max() */
     unsigned spare_segments; /* recycled or prepared ahead, at most; 0: 2 */
-    void *arg;               /* of all callbacks below; all come from the loop */
+    void *arg; /* of all callbacks below; all come from the loop, all must be set, none
+                  may call wal_close() */
     /* All records with lsn < `lsn` are durable. */
     void (*on_durable)(void *arg, uint64_t lsn);
-    /* A new segment begins: append the state (WAL_STATE) of every group now, so that older segments
-     * are needed for entries only. Called inside wal_flush(), or inside wal_append(). */
+    /* A new segment begins: append the state (WAL_STATE) of every group in the log now, started or
+     * not, so that older segments are needed for entries only. Called inside wal_flush() (also by
+     * the first one with something to write after wal_open()), or inside wal_append(), before the
+     * record that is being appended. */
     void (*on_rotate)(void *arg);
     /* The lowest lsn of an entry that is still needed; UINT64_MAX if none. Decides recycling. */
     uint64_t (*oldest_needed)(void *arg);
@@ -62,7 +66,8 @@ typedef void (*wal_replay_fn)(void *arg, const struct wal_record *r, struct slic
  * with `msg` naming file and offset and what to do; ERR_FORMAT for an unknown version. */
 MUST_USE enum err wal_open(const struct wal_options *options, wal_replay_fn replay,
                            void *replay_arg, struct wal **out, char *msg, size_t n);
-/* No write may be in flight (wal_idle()), or the io must be at its end. */
+/* No write may be in flight (wal_idle()), or the io must be at its end. Blocks for one small write:
+ * the mark that makes later damage to the last commit known as damage. */
 void wal_close(struct wal *w);
 
 /* Queues one record and copies it; its lsn goes to *lsn (may be NULL). Never blocks. on_durable
@@ -70,11 +75,18 @@ void wal_close(struct wal *w);
 void wal_append(struct wal *w, const struct wal_record *r, struct slice payload, uint64_t *lsn);
 /* End of turn: starts writing what is queued unless a write is in flight (then it follows). */
 void wal_flush(struct wal *w);
-bool wal_idle(const struct wal *w); /* nothing queued, nothing in flight */
+/* Nothing queued, nothing in flight, no segment being prepared. */
+bool wal_idle(const struct wal *w);
 /* Bytes queued or in flight: for admission. */
 uint64_t wal_backlog(const struct wal *w);
 uint64_t wal_next_lsn(const struct wal *w);
 uint64_t wal_durable_lsn(const struct wal *w);
+/* The disk is full and the log cannot get its next segment: commits may come to wait (the backlog
+ * grows); refuse what is not needed to free space. It heals by itself. */
+bool wal_starved(const struct wal *w);
+/* Largest payload of a record: LIMIT_ENTRY and some, but less in segments below
+ * LIMIT_WAL_COMMIT + 8 KiB, which are for tests and the simulator. */
+uint64_t wal_record_max(const struct wal *w);
 /* Segments that hold records (pinned or current) and their bytes. */
 void wal_usage(const struct wal *w, unsigned *segments, uint64_t *bytes);
 /* Lsn at which the segment holding `lsn` ends: what must be given up to free that segment. */
