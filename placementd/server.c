@@ -1,0 +1,417 @@
+#include "placementd/server.h"
+
+#include <stdio.h>
+
+#include "common/base/check.h"
+#include "common/base/crc32c.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/wal/wal.h"
+#include "placementd/request.h"
+#include "placementd/session.h"
+
+#define TICK_NS (100 * NS_PER_MS)
+#define STOP_NS (1 * NS_PER_S)
+#define FOUND_NS (1 * NS_PER_S)
+
+uint32_t server_leader(const struct server *s)
+{
+    const struct group_member *leader = s->fsm.group ? group_leader(s->fsm.group) : NULL;
+    return leader ? leader->node : 0;
+}
+
+/* What the member said of itself since we run, else what the state remembers. */
+const char *server_client_addr(struct server *s, uint32_t id)
+{
+    const struct member *m = members_find(&s->members, id);
+    const struct cluster_member *known = cluster_find_member(&s->fsm.cluster, id);
+    if (m && m->client_addr[0])
+        return m->client_addr;
+    return known ? known->client_addr : "";
+}
+
+static void fatal(struct server *s, enum err why, const char *text)
+{
+    log_error("fatal", "error=%s text=\"%s\"", err_name(why), text);
+    s->failed = true;
+    io_stop(s->io);
+}
+
+/* ---- fsm_ops ---- */
+
+static void on_result(void *arg, uint64_t index, uint64_t term, const struct cluster_result *r)
+{
+    struct server *s = arg;
+    if (r->map_changed)
+        buf_clear(&s->view.whole); /* also when no group or node changed: the version did */
+    request_on_result(s, index, term, r);
+}
+
+static void on_state(void *arg, enum group_state state, uint64_t term, uint32_t leader)
+{
+    static const char *const names[] = {"follower", "candidate", "leader"};
+    struct server *s = arg;
+    log_info("role", "role=%s term=%llu leader=%u", names[state], (unsigned long long)term, leader);
+    /* Liveness is the leader's own; another role has none, a new leader starts afresh. */
+    liveness_reset(&s->live, io_now(s->io));
+    map_view_all(&s->view);
+}
+
+static void on_group(void *arg, uint64_t group)
+{
+    map_view_group(&((struct server *)arg)->view, group);
+}
+
+static void on_node(void *arg, uint32_t node)
+{
+    map_view_node(&((struct server *)arg)->view, node);
+}
+
+static void on_replaced(void *arg)
+{
+    struct server *s = arg;
+    log_info("snapshot_installed", "version=%llu", (unsigned long long)s->fsm.cluster.map_version);
+    map_view_all(&s->view);
+}
+
+static void on_fsm_fatal(void *arg, enum err why, const char *text)
+{
+    fatal(arg, why, text);
+}
+
+static const struct fsm_ops fsm_ops = {on_result, on_state,    on_group,
+                                       on_node,   on_replaced, on_fsm_fatal};
+
+/* ---- peers ---- */
+
+static void on_raft_send(void *arg, uint32_t node, uint64_t group, const struct slice *parts,
+                         unsigned n)
+{
+    peer_send(((struct server *)arg)->peers, node, group, parts, n);
+}
+
+static void on_wal_fatal(void *arg, enum err why, const char *text)
+{
+    fatal(arg, why, text);
+}
+
+static bool on_resolve(void *arg, uint32_t node, struct io_addr *out)
+{
+    const struct member *m = members_find(&((struct server *)arg)->members, node);
+    if (m)
+        *out = m->peer;
+    return m != NULL;
+}
+
+static void on_peer_message(void *arg, uint32_t from, uint64_t group, struct slice message)
+{
+    struct server *s = arg;
+    enum err e;
+    if (group == MEMBERS_ANNOUNCE_GROUP)
+        e = members_take(&s->members, from, message, io_now(s->io));
+    else
+        e = group_set_receive(s->groups, from, group, message);
+    if (e != ERR_OK && e != ERR_NOT_FOUND)
+        log_warn("peer_message_refused", "from=%u error=%s", from, err_name(e));
+}
+
+/* A member that comes with another data directory than the one it had may have voted with the old
+ * one: its voice does not count. */
+static void on_peer_hello(void *arg, struct conn *c, const struct peer_hello *hello)
+{
+    struct server *s = arg;
+    const struct cluster_member *known = cluster_find_member(&s->fsm.cluster, hello->node);
+    if (!members_find(&s->members, hello->node) || hello->purpose != PEER_RAFT) {
+        log_warn("peer_refused", "member=%u reason=\"not in cluster.members\"", hello->node);
+        conn_abort(c);
+    } else if (known && known->incarnation != hello->incarnation) {
+        log_warn("peer_refused",
+                 "member=%u reason=\"its data directory was wiped: add it under a new id\"",
+                 hello->node);
+        conn_abort(c);
+    } else {
+        peer_take(s->peers, c, hello);
+    }
+}
+
+static void announce(struct server *s)
+{
+    struct buf b = {0};
+    members_announce(s->self, &b);
+    struct slice part = buf_slice(&b);
+    for (uint32_t i = 0; i < s->members.n; i++)
+        if (&s->members.member[i] != s->self)
+            peer_send(s->peers, s->members.member[i].id, MEMBERS_ANNOUNCE_GROUP, &part, 1);
+    buf_close(&b);
+}
+
+/* ---- the leader's chores ---- */
+
+static void propose(struct server *s, const struct cluster_command *cmd)
+{
+    uint64_t index, term;
+    enum err e = fsm_propose(&s->fsm, cmd, &index, &term);
+    if (e != ERR_OK)
+        log_debug("proposal_refused", "kind=%u error=%s", cmd->kind, err_name(e));
+}
+
+static void found(struct server *s)
+{
+    uint64_t now = io_now(s->io);
+    if (s->fsm.cluster.founded || (s->found_at && now - s->found_at < FOUND_NS))
+        return;
+    struct cluster_command cmd = {.kind = CLUSTER_CMD_FOUND};
+    for (unsigned i = 0; i < 16; i += 8) {
+        uint64_t r = io_random(s->io);
+        memcpy(cmd.cluster + i, &r, 8);
+    }
+    s->found_at = now;
+    propose(s, &cmd);
+}
+
+/* Puts what members say of themselves into the state, so that all know it, also after restarts. */
+static void record_members(struct server *s)
+{
+    for (uint32_t i = 0; i < s->members.n; i++) {
+        const struct member *m = &s->members.member[i];
+        const struct cluster_member *known = cluster_find_member(&s->fsm.cluster, m->id);
+        if (m->incarnation == 0 || (known && (known->incarnation != m->incarnation ||
+                                              strcmp(known->client_addr, m->client_addr) == 0)))
+            continue;
+        struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER};
+        cmd.member.id = m->id;
+        cmd.member.incarnation = m->incarnation;
+        memcpy(cmd.member.client_addr, m->client_addr, sizeof(m->client_addr));
+        propose(s, &cmd);
+    }
+}
+
+static void tell_node(void *arg, const struct cluster_node *n, enum liveness_state was,
+                      enum liveness_state is)
+{
+    (void)arg;
+    log_event(is == LIVE_UP ? LOG_INFO : LOG_WARN, "node_state", "node=%u name=%s was=%s is=%s",
+              n->id, n->name, liveness_state_name(was), liveness_state_name(is));
+}
+
+static bool may_stop(const struct server *s)
+{
+    if (io_now(s->io) >= s->stop_by && fsm_idle(&s->fsm))
+        return true;
+    return !fsm_leads(&s->fsm) && fsm_idle(&s->fsm) && wal_idle(group_set_wal(s->groups));
+}
+
+static void on_tick(struct io_timer *t)
+{
+    struct server *s = CONTAINER_OF(t, struct server, tick);
+    s->ticks++;
+    if (s->stopping && may_stop(s)) {
+        io_stop(s->io);
+        return;
+    }
+    if (s->ticks < 20 || s->ticks % 5 == 0)
+        announce(s);
+    if (fsm_leads(&s->fsm) && !s->stopping) {
+        found(s);
+        if (s->ticks % 5 == 0 && s->fsm.cluster.founded)
+            record_members(s);
+        liveness_tell(&s->live, &s->fsm.cluster, io_now(s->io), tell_node, s);
+    }
+    request_expire(s);
+    io_timer_set(s->io, t, io_now(s->io) + (s->stopping ? TICK_NS / 10 : TICK_NS));
+}
+
+static void on_turn(void *arg)
+{
+    struct server *s = arg;
+    fsm_turn(&s->fsm);
+    group_set_turn(s->groups);
+    session_notify(s);
+    peer_flush(s->peers);
+    conn_set_flush(s->conns);
+}
+
+/* ---- start and stop ---- */
+
+static void on_client(void *arg, int handle, const struct io_addr *from)
+{
+    (void)from;
+    session_accept(arg, handle);
+}
+
+static void on_peer(void *arg, int handle, const struct io_addr *from)
+{
+    (void)from;
+    peer_accept(((struct server *)arg)->peers, handle);
+}
+
+static enum err listen_on(struct server *s, const char *key, const struct io_addr *addr,
+                          io_accept_fn fn, struct io_listener **out, char *msg, size_t n)
+{
+    char text[64];
+    io_addr_format(addr, text);
+    enum err e = io_listen(s->io, addr, fn, s, out);
+    if (e == ERR_ADDRESS_IN_USE)
+        snprintf(msg, n, "%s: %s is in use by another process: stop it or choose another port", key,
+                 text);
+    else if (e != ERR_OK)
+        snprintf(msg, n, "%s: cannot listen on %s: %s", key, text, err_text(e));
+    return e;
+}
+
+/* The peers' handshake carries 16 bytes that must agree. The cluster's real id is drawn by the
+ * group itself, so the group goes by its configured name. */
+static void peer_cluster(const char *name, uint8_t out[16])
+{
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t crc = crc32c(i + 1, name, strlen(name));
+        memcpy(out + 4 * i, &crc, 4);
+    }
+}
+
+static void open_peers(struct server *s)
+{
+    struct peer_set_options o = {
+        .io = s->io,
+        .conns = s->conns,
+        .self = {.node = s->self->id, .incarnation = s->dir->stamp.incarnation},
+        .arg = s,
+        .resolve = on_resolve,
+        .on_message = on_peer_message,
+        .on_hello = on_peer_hello,
+    };
+    peer_cluster(s->settings->cluster_name, o.self.cluster);
+    s->peers = peer_set_create(&o);
+}
+
+static enum err open_group(struct server *s, char *msg, size_t n)
+{
+    char wal_dir[4096];
+    struct group_conf initial;
+    snprintf(wal_dir, sizeof(wal_dir), "%s/wal", s->dir->path);
+    struct group_set_options o = {
+        .io = s->io,
+        .wal_dir = wal_dir,
+        .wal_segment_size = s->settings->segment_size,
+        .election_timeout_ms = (unsigned)s->settings->election_timeout_ms,
+        .heartbeat_ms = (unsigned)s->settings->heartbeat_ms,
+        .arg = s,
+        .send = on_raft_send,
+        .on_fatal = on_wal_fatal,
+    };
+    enum err e = group_set_open(&o, &s->groups, msg, n);
+    if (e != ERR_OK)
+        return e;
+    members_conf(&s->members, &initial);
+    e = fsm_open(&s->fsm, s->io, s->dir->path, &initial, &fsm_ops, s, msg, n);
+    if (e != ERR_OK)
+        return e;
+    s->fsm_open = true;
+    if (!group_conf_find(&s->fsm.durable.conf, s->self->id)) {
+        snprintf(msg, n,
+                 "member %u is not in the group that %.200s knows: it cannot be added by "
+                 "the configuration alone",
+                 s->self->id, s->dir->path);
+        return ERR_CONFIG;
+    }
+    return fsm_start(&s->fsm, s->groups, s->self->id, s->members.member[0].id == s->self->id, msg,
+                     n);
+}
+
+static void init(struct server *s, const struct settings *settings, struct data_dir *dir)
+{
+    memset(s, 0, sizeof(*s));
+    s->settings = settings;
+    s->dir = dir;
+    s->members = settings->members;
+    s->self = members_find(&s->members, settings->self->id);
+    s->self->incarnation = dir->stamp.incarnation;
+    io_addr_format(&settings->client, s->self->client_addr);
+    list_init(&s->sessions);
+    list_init(&s->requests);
+    map_view_init(&s->view);
+    s->tick.fn = on_tick;
+}
+
+enum err server_open(struct server *s, const struct settings *settings, struct data_dir *dir,
+                     char *msg, size_t n)
+{
+    struct io_options io = {.offload_threads = 1};
+    init(s, settings, dir);
+    liveness_init(&s->live, 0);
+    enum err e = io_create(&io, &s->io, msg, n);
+    if (e != ERR_OK)
+        goto fail;
+    io_set_mail_arg(s->io, s);
+    s->conns = conn_set_create(s->io);
+    open_peers(s);
+    e = listen_on(s, "listen.client", &settings->client, on_client, &s->client_listener, msg, n);
+    if (e == ERR_OK)
+        e = listen_on(s, "listen.peer", &settings->peer, on_peer, &s->peer_listener, msg, n);
+    if (e == ERR_OK)
+        e = open_group(s, msg, n);
+    if (e != ERR_OK)
+        goto fail;
+    struct io_addr client;
+    io_listener_addr(s->client_listener, &client);
+    io_addr_format(&client, s->self->client_addr); /* with port 0 the real one is known now */
+    liveness_reset(&s->live, io_now(s->io));
+    io_set_turn_hook(s->io, on_turn, s);
+    io_timer_set(s->io, &s->tick, io_now(s->io) + TICK_NS / 10);
+    return ERR_OK;
+fail:
+    server_close(s);
+    return e;
+}
+
+enum err server_run(struct server *s)
+{
+    io_run(s->io);
+    return s->failed ? ERR_INTERNAL : ERR_OK;
+}
+
+void server_stop(struct server *s)
+{
+    if (s->stopping)
+        return;
+    log_info("stopping", "leader=%d", fsm_leads(&s->fsm));
+    s->stopping = true;
+    s->stop_by = io_now(s->io) + STOP_NS;
+    if (fsm_leads(&s->fsm) && s->members.n > 1) {
+        enum err e = group_transfer(s->fsm.group, 0);
+        if (e != ERR_OK)
+            log_warn("transfer_refused", "error=%s", err_name(e));
+    } else {
+        s->stop_by = io_now(s->io);
+    }
+    io_timer_set(s->io, &s->tick, io_now(s->io) + TICK_NS / 10);
+}
+
+void server_close(struct server *s)
+{
+    if (!s->io)
+        goto rest;
+    io_timer_cancel(s->io, &s->tick);
+    io_set_turn_hook(s->io, NULL, NULL);
+    if (s->client_listener)
+        io_listener_close(s->client_listener);
+    if (s->peer_listener)
+        io_listener_close(s->peer_listener);
+    if (s->fsm.group)
+        group_stop(s->fsm.group);
+    s->fsm.group = NULL;
+    request_drop_all(s);
+    if (s->peers)
+        peer_set_destroy(s->peers);
+    if (s->conns)
+        conn_set_destroy(s->conns);
+    if (s->groups)
+        group_set_close(s->groups);
+    io_destroy(s->io);
+rest:
+    if (s->fsm_open)
+        fsm_close(&s->fsm);
+    liveness_close(&s->live);
+    map_view_close(&s->view);
+    memset(s, 0, sizeof(*s));
+}

@@ -1,0 +1,55 @@
+/* One placementd member: composition of loop, listeners, peers, group, state and sessions.
+ *
+ * Order of a turn's end (server.c): fsm_turn, group_set_turn, watchers, peer_flush, conn_set_flush.
+ * Stopping: leadership is handed over first (at most one second), then the loop ends.
+ *
+ * Owner: main.  Thread: the main one. */
+#ifndef PLACEMENTD_SERVER_H
+#define PLACEMENTD_SERVER_H
+
+#include "common/io/data_dir.h"
+#include "common/net/peer.h"
+#include "placementd/fsm.h"
+#include "placementd/liveness.h"
+#include "placementd/map_view.h"
+#include "placementd/settings.h"
+
+struct server {
+    const struct settings *settings;
+    struct members members; /* a copy that learns */
+    struct member *self;
+    struct data_dir *dir;
+    struct io *io;
+    struct conn_set *conns;
+    struct peer_set *peers;
+    struct group_set *groups;
+    struct io_listener *client_listener, *peer_listener;
+    struct fsm fsm;
+    bool fsm_open;
+    struct liveness live;
+    struct map_view view;
+    struct list sessions; /* struct session.link */
+    unsigned n_sessions;
+    struct list requests; /* struct request.link: waiting for a read or a command */
+    unsigned n_requests;
+    struct io_timer tick;
+    uint64_t ticks;
+    uint64_t found_at; /* ns: when the cluster's id was last proposed */
+    bool stopping;
+    uint64_t stop_by; /* ns */
+    bool failed;      /* the process ends with an error */
+};
+
+/* On failure `msg` says what is wrong and what to do; everything is closed again. */
+MUST_USE enum err server_open(struct server *s, const struct settings *settings,
+                              struct data_dir *dir, char *msg, size_t n);
+/* Runs until server_stop() or a fatal error (ERR_INTERNAL). */
+MUST_USE enum err server_run(struct server *s);
+void server_stop(struct server *s); /* on the loop */
+void server_close(struct server *s);
+
+/* The leader as far as this member knows: 0 if none. Its client address, "" if not known. */
+uint32_t server_leader(const struct server *s);
+const char *server_client_addr(struct server *s, uint32_t member);
+
+#endif

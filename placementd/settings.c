@@ -1,0 +1,100 @@
+#include "placementd/settings.h"
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "common/base/log.h"
+
+#define AT(field) offsetof(struct settings, field)
+
+const struct config_key settings_keys[] = {
+    {"node", "id", CONFIG_UINT, AT(node_id), "1", 1, 0xffff,
+     "id of this member in cluster.members"},
+    {"node", "data-dir", CONFIG_STRING, AT(data_dir), "/var/lib/shardkv/placementd", 1, 3072,
+     "where the log and the state are kept"},
+    {"node", "name", CONFIG_STRING, AT(name), NULL, 0, LIMIT_NAME,
+     "name of this member; pID if empty"},
+    {"cluster", "name", CONFIG_STRING, AT(cluster_name), "shardkv", 1, LIMIT_NAME,
+     "members of clusters with different names refuse each other"},
+    {"cluster", "members", CONFIG_STRING_LIST, AT(cluster_members), NULL, 0, 0,
+     "peer addresses of all placementd members: ID=IP:PORT; empty: this one alone"},
+    {"listen", "client", CONFIG_STRING, AT(listen_client), "127.0.0.1:7001", 1, 63,
+     "address for nodes, clients and kvctl"},
+    {"listen", "peer", CONFIG_STRING, AT(listen_peer), NULL, 0, 63,
+     "address for the other members; this member's entry in cluster.members if empty"},
+    {"raft", "election-timeout", CONFIG_DURATION_MS, AT(election_timeout_ms), "500ms", 50, 60000,
+     "silence of the leader after which a member stands for election"},
+    {"raft", "heartbeat", CONFIG_DURATION_MS, AT(heartbeat_ms), "100ms", 10, 10000,
+     "interval of the leader's heartbeats"},
+    {"wal", "segment-size", CONFIG_SIZE, AT(segment_size), "16MiB", 16 * MIB, 1 * GIB,
+     "size of one file of the log; fixed once the data directory is made"},
+    {"placement", "replicas", CONFIG_UINT, AT(replicas), "3", 1, CLUSTER_REPLICAS_MAX,
+     "replicas of a group when cluster.init does not say: 1, 3 or 5"},
+    {"placement", "groups", CONFIG_UINT, AT(groups), "8", 1, LIMIT_SLOTS,
+     "groups when cluster.init does not say"},
+    {"log", "level", CONFIG_STRING, AT(log_level), "info", 1, 8, "debug, info, warn or error"},
+};
+const size_t settings_n_keys = sizeof(settings_keys) / sizeof(settings_keys[0]);
+
+static enum err address(const char *key, const char *text, bool insecure, struct io_addr *out,
+                        char *msg, size_t n)
+{
+    if (io_addr_parse(text, out) != ERR_OK) {
+        snprintf(msg, n, "%s: \"%s\" is not IP:PORT (names are not resolved)", key, text);
+        return ERR_CONFIG;
+    }
+    if (!io_addr_is_loopback(out) && !insecure) {
+        snprintf(msg, n,
+                 "%s: %s is not a loopback address and there is no TLS: use 127.0.0.1, or give "
+                 "--insecure on a network that you trust",
+                 key, text);
+        return ERR_CONFIG;
+    }
+    return ERR_OK;
+}
+
+static enum err check_members(struct settings *s, bool insecure, char *msg, size_t n)
+{
+    char alone[128];
+    const char *list = s->cluster_members;
+    if (!list[0]) {
+        const char *peer = s->listen_peer[0] ? s->listen_peer : "127.0.0.1:7101";
+        snprintf(alone, sizeof(alone), "%llu=%s", (unsigned long long)s->node_id, peer);
+        list = alone;
+    }
+    enum err e = members_parse(list, &s->members, msg, n);
+    if (e != ERR_OK)
+        return e;
+    s->self = members_find(&s->members, (uint32_t)s->node_id);
+    if (!s->self) {
+        snprintf(msg, n, "node.id: %llu is not in cluster.members", (unsigned long long)s->node_id);
+        return ERR_CONFIG;
+    }
+    char peer[64];
+    io_addr_format(&s->self->peer, peer);
+    return address("listen.peer", s->listen_peer[0] ? s->listen_peer : peer, insecure, &s->peer,
+                   msg, n);
+}
+
+enum err settings_check(struct settings *s, bool insecure, char *msg, size_t n)
+{
+    enum log_level level;
+    enum err e = address("listen.client", s->listen_client, insecure, &s->client, msg, n);
+    if (e == ERR_OK)
+        e = check_members(s, insecure, msg, n);
+    if (e != ERR_OK)
+        return e;
+    if (!log_level_parse(s->log_level, &level)) {
+        snprintf(msg, n, "log.level: \"%s\" is not debug, info, warn or error", s->log_level);
+        return ERR_CONFIG;
+    }
+    if (s->replicas % 2 == 0) {
+        snprintf(msg, n, "placement.replicas: must be 1, 3 or 5");
+        return ERR_CONFIG;
+    }
+    if (s->election_timeout_ms < 3 * s->heartbeat_ms) {
+        snprintf(msg, n, "raft.election-timeout: must be at least three times raft.heartbeat");
+        return ERR_CONFIG;
+    }
+    return ERR_OK;
+}

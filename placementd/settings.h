@@ -1,0 +1,32 @@
+/* placementd's settings: the table of keys and what follows from them.
+ * Owner: main.  Thread: the main one, at start.  Depends on: config, members. */
+#ifndef PLACEMENTD_SETTINGS_H
+#define PLACEMENTD_SETTINGS_H
+
+#include "common/base/config.h"
+#include "placementd/members.h"
+
+struct settings {
+    /* as configured */
+    uint64_t node_id;
+    char *data_dir, *name;
+    char *cluster_name, *cluster_members;
+    char *listen_client, *listen_peer;
+    uint64_t election_timeout_ms, heartbeat_ms;
+    uint64_t segment_size;
+    uint64_t replicas, groups;
+    char *log_level;
+    /* checked and derived by settings_check() */
+    struct io_addr client, peer;
+    struct members members;
+    struct member *self; /* in members */
+};
+
+extern const struct config_key settings_keys[];
+extern const size_t settings_n_keys;
+
+/* Fills the derived part. ERR_CONFIG: `msg` names the key, what is wrong and the fix. `insecure`
+ * allows addresses other than loopback. */
+MUST_USE enum err settings_check(struct settings *s, bool insecure, char *msg, size_t n);
+
+#endif

@@ -1,0 +1,293 @@
+#include "placementd/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "common/wire/mp.h"
+#include "placementd/server.h"
+
+static void pair(struct buf *b, const char *key, uint64_t v)
+{
+    mp_put_str(b, key);
+    mp_put_uint(b, v);
+}
+
+static void pair_str(struct buf *b, const char *key, const char *v)
+{
+    mp_put_str(b, key);
+    mp_put_str(b, v);
+}
+
+static void pair_bool(struct buf *b, const char *key, bool v)
+{
+    mp_put_str(b, key);
+    mp_put_bool(b, v);
+}
+
+static void pair_heard(struct buf *b, bool known, uint64_t heard, uint64_t now)
+{
+    mp_put_str(b, "heard_ms");
+    if (known)
+        mp_put_uint(b, now > heard ? (now - heard) / NS_PER_MS : 0);
+    else
+        mp_put_nil(b);
+}
+
+/* ---- health ---- */
+
+#define REASONS_MAX 8u
+
+struct health {
+    unsigned n, forming, unavailable;
+    char reason[REASONS_MAX][160];
+};
+
+__attribute__((format(printf, 2, 3))) static void because(struct health *h, const char *fmt, ...)
+{
+    va_list args;
+    if (h->n == REASONS_MAX)
+        return;
+    va_start(args, fmt);
+    vsnprintf(h->reason[h->n++], sizeof(h->reason[0]), fmt, args);
+    va_end(args);
+}
+
+static bool replica_up(const struct server *s, uint32_t node, uint64_t now)
+{
+    const struct cluster_node *n = cluster_find_node(&s->fsm.cluster, node);
+    enum liveness_state state = liveness_state(&s->live, node, now);
+    return n && n->state != CLUSTER_NODE_LOST && state != LIVE_DOWN && state != LIVE_SUSPECT;
+}
+
+static void judge_groups(const struct server *s, uint64_t now, struct health *h)
+{
+    const struct cluster *c = &s->fsm.cluster;
+    unsigned leaderless = 0, thin = 0, dead = 0;
+    for (uint32_t i = 0; i < c->n_groups; i++) {
+        const struct shard_desc *d = &c->groups[i].desc;
+        unsigned voters = 0, up = 0;
+        for (uint32_t j = 0; j < d->n_replicas; j++) {
+            if (d->replica[j].role != GROUP_VOTER)
+                continue;
+            voters++;
+            up += replica_up(s, d->replica[j].node, now);
+        }
+        dead += up < voters / 2 + 1;
+        thin += up < voters && up >= voters / 2 + 1;
+        leaderless += liveness_leader(&s->live, &c->groups[i]) == 0;
+    }
+    if (dead) {
+        because(h, "%u groups have lost their majority", dead);
+        h->unavailable++;
+    }
+    if (thin)
+        because(h, "%u groups have a replica on a node that is not up", thin);
+    if (leaderless) {
+        because(h, "%u groups have no known leader", leaderless);
+        h->forming += dead == 0;
+    }
+}
+
+static const char *judge(struct server *s, uint64_t now, struct health *h)
+{
+    const struct cluster *c = &s->fsm.cluster;
+    if (server_leader(s) == 0) {
+        because(h, "placementd has no leader");
+        return "unavailable";
+    }
+    if (!fsm_leads(&s->fsm)) {
+        because(h, "asked a follower: ask member %u at leader_addr", server_leader(s));
+        return "unknown";
+    }
+    if (c->n_groups == 0) {
+        because(h, "not laid out yet: kvctl cluster init");
+        return "forming";
+    }
+    judge_groups(s, now, h);
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        enum liveness_state state = liveness_state(&s->live, c->nodes[i].id, now);
+        if (c->nodes[i].state == CLUSTER_NODE_IN && (state == LIVE_SUSPECT || state == LIVE_DOWN))
+            because(h, "node %u (%s) is %s", c->nodes[i].id, c->nodes[i].name,
+                    liveness_state_name(state));
+    }
+    for (uint32_t i = 0; i < s->members.n; i++) {
+        const struct member *m = &s->members.member[i];
+        if (m != s->self && now - m->heard > 2 * NS_PER_S)
+            because(h, "placementd member %u is not heard", m->id);
+    }
+    return h->unavailable ? "unavailable" : h->forming ? "forming" : h->n ? "degraded" : "ok";
+}
+
+/* ---- parts ---- */
+
+static void put_members(struct server *s, uint64_t now, struct buf *b)
+{
+    mp_put_str(b, "members");
+    mp_put_array(b, s->members.n);
+    for (uint32_t i = 0; i < s->members.n; i++) {
+        const struct member *m = &s->members.member[i];
+        char peer[64];
+        io_addr_format(&m->peer, peer);
+        mp_put_map(b, 6);
+        pair(b, "id", m->id);
+        pair_str(b, "client", server_client_addr(s, m->id));
+        pair_str(b, "peer", peer);
+        pair_bool(b, "leader", m->id == server_leader(s));
+        pair_bool(b, "self", m == s->self);
+        pair_heard(b, m == s->self || m->heard, m == s->self ? now : m->heard, now);
+    }
+}
+
+static const char *node_state(const struct server *s, const struct cluster_node *n, uint64_t now)
+{
+    if (n->state == CLUSTER_NODE_LOST)
+        return "lost";
+    if (n->state == CLUSTER_NODE_REMOVED)
+        return "removed";
+    if (!fsm_leads(&s->fsm))
+        return "unknown";
+    enum liveness_state live = liveness_state(&s->live, n->id, now);
+    if (n->state == CLUSTER_NODE_DRAINING && live == LIVE_UP)
+        return "draining";
+    return liveness_state_name(live);
+}
+
+static void put_nodes(struct server *s, uint64_t now, struct buf *b)
+{
+    const struct cluster *c = &s->fsm.cluster;
+    struct count {
+        uint32_t replicas, leaders;
+    };
+    struct map counts; /* node id -> its place in c->nodes, to count in one pass over the groups */
+    struct buf memory = {0};
+    struct count *count =
+        (struct count *)(void *)buf_extend(&memory, (c->n_nodes + 1u) * sizeof(struct count));
+    memset(count, 0, (c->n_nodes + 1u) * sizeof(*count));
+    map_init(&counts);
+    for (uint32_t i = 0; i < c->n_nodes; i++)
+        map_set(&counts, c->nodes[i].id, &count[i]);
+    for (uint32_t i = 0; i < c->n_groups; i++) {
+        uint64_t leader = liveness_leader(&s->live, &c->groups[i]);
+        for (uint32_t j = 0; j < c->groups[i].desc.n_replicas; j++) {
+            const struct shard_replica *r = &c->groups[i].desc.replica[j];
+            struct count *n = map_find(&counts, r->node);
+            if (!n)
+                continue;
+            n->replicas++;
+            n->leaders += r->replica == leader;
+        }
+    }
+    mp_put_str(b, "nodes");
+    mp_put_array(b, c->n_nodes);
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        const struct cluster_node *n = &c->nodes[i];
+        const struct live_node *live = liveness_node(&s->live, n->id);
+        mp_put_map(b, 14);
+        pair(b, "id", n->id);
+        pair_str(b, "name", n->name);
+        pair_str(b, "address", n->client_addr);
+        pair_str(b, "peer", n->peer_addr);
+        pair_str(b, "zone", n->zone);
+        pair_str(b, "host", n->host);
+        pair_str(b, "state", node_state(s, n, now));
+        pair(b, "leaders", count[i].leaders);
+        pair(b, "replicas", count[i].replicas);
+        pair(b, "bytes", live ? live->bytes : 0);
+        pair(b, "disk_free", live ? live->disk_free : 0);
+        pair(b, "disk_size", live ? live->disk_size : 0);
+        pair(b, "cores", n->cores);
+        pair_heard(b, live != NULL, live ? live->heard : 0, now);
+    }
+    map_close(&counts);
+    buf_close(&memory);
+}
+
+static uint64_t match_of(const struct live_group *live, uint64_t replica)
+{
+    for (uint32_t i = 0; live && i < live->n_members; i++)
+        if (live->member[i].replica == replica)
+            return live->member[i].match;
+    return 0;
+}
+
+static void put_group(const struct server *s, const struct cluster_group *g, struct buf *b)
+{
+    static const char *const roles[] = {"standby", "voter", "spare"};
+    const struct shard_desc *d = &g->desc;
+    const struct live_group *live = liveness_group(&s->live, d->group);
+    uint64_t leader = liveness_leader(&s->live, g);
+    int at = cluster_replica_index(g, leader);
+    mp_put_map(b, 9);
+    pair(b, "id", d->group);
+    pair(b, "first_slot", d->first_slot);
+    pair(b, "last_slot", d->last_slot);
+    mp_put_str(b, "epoch");
+    mp_put_array(b, 2);
+    mp_put_uint(b, d->epoch.range);
+    mp_put_uint(b, d->epoch.members);
+    pair(b, "leader", at >= 0 ? d->replica[at].node : 0);
+    pair(b, "term", live ? live->term : 0);
+    mp_put_str(b, "replicas");
+    mp_put_array(b, d->n_replicas);
+    for (uint32_t i = 0; i < d->n_replicas; i++) {
+        mp_put_map(b, 5);
+        pair(b, "node", d->replica[i].node);
+        pair(b, "id", d->replica[i].replica);
+        pair_str(b, "role", d->replica[i].role <= 2 ? roles[d->replica[i].role] : "?");
+        pair(b, "match", match_of(live, d->replica[i].replica));
+        pair_bool(b, "created", g->created >> i & 1);
+    }
+    pair(b, "bytes", live ? live->bytes : 0);
+    pair(b, "keys", live ? live->keys : 0);
+}
+
+static void put_operators(const struct cluster *c, struct buf *b)
+{
+    static const char *const kinds[] = {
+        "?",           "move",           "replace", "transfer-leader",
+        "add-replica", "remove-replica", "split",   "merge"};
+    mp_put_str(b, "operators");
+    mp_put_array(b, c->n_operators);
+    for (uint32_t i = 0; i < c->n_operators; i++) {
+        const struct cluster_operator *o = &c->operators[i];
+        mp_put_map(b, 6);
+        pair(b, "id", o->id);
+        pair_str(b, "kind", kinds[o->kind]);
+        pair(b, "group", o->group);
+        pair(b, "step", o->at);
+        pair(b, "steps", o->n_steps);
+        pair_str(b, "reason", o->reason);
+    }
+}
+
+void status_encode(struct server *s, struct buf *b)
+{
+    const struct cluster *c = &s->fsm.cluster;
+    uint64_t now = io_now(s->io);
+    uint32_t leader = server_leader(s);
+    struct health health = {0};
+    char hex[33];
+    for (unsigned i = 0; i < 16; i++)
+        snprintf(hex + 2 * i, 3, "%02x", c->id[i]);
+    const char *verdict = judge(s, now, &health);
+    mp_put_map(b, 13);
+    pair(b, "schema", 1);
+    pair_str(b, "cluster", c->founded ? hex : "");
+    pair(b, "version", c->map_version);
+    pair_str(b, "health", verdict);
+    mp_put_str(b, "reasons");
+    mp_put_array(b, health.n);
+    for (unsigned i = 0; i < health.n; i++)
+        mp_put_str(b, health.reason[i]);
+    pair(b, "from", s->self->id);
+    pair(b, "leader", leader);
+    pair_str(b, "leader_addr", leader ? server_client_addr(s, leader) : "");
+    pair_bool(b, "authoritative", fsm_leads(&s->fsm));
+    put_members(s, now, b);
+    put_nodes(s, now, b);
+    mp_put_str(b, "groups");
+    mp_put_array(b, c->n_groups);
+    for (uint32_t i = 0; i < c->n_groups; i++)
+        put_group(s, &c->groups[i], b);
+    put_operators(c, b);
+}
