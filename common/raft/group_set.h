@@ -16,9 +16,11 @@ struct group_set_options {
     uint64_t log_memory;          /* budget for entries kept in memory, all groups; 0: 64 MiB */
     unsigned election_timeout_ms; /* 0: 500 */
     unsigned heartbeat_ms;        /* 0: 100 */
+    /* No vote for one election timeout after a start (but of a new group): only leases need it. */
+    bool vote_holiday;
     void *arg;
-    /* Queues a message of `group` for `node`: the concatenation of `parts`, copied at once. May drop
-     * it. All messages to one node of a turn should leave in one send. */
+    /* Queues a message of `group` for `node`: the concatenation of `parts`, copied at once. May
+     * drop it. All messages to one node of a turn should leave in one send. */
     void (*send)(void *arg, uint32_t node, uint64_t group, const struct slice *parts, unsigned n);
     /* The WAL failed: end the process. */
     void (*on_fatal)(void *arg, enum err why, const char *text);
@@ -33,7 +35,8 @@ void group_set_close(struct group_set *s);
 /* The WAL holds a log of this group (started or not). */
 bool group_set_has_log(const struct group_set *s, uint64_t group);
 /* Calls fn for every group with a log in the WAL. */
-void group_set_each_log(const struct group_set *s, void (*fn)(void *arg, uint64_t group), void *arg);
+void group_set_each_log(const struct group_set *s, void (*fn)(void *arg, uint64_t group),
+                        void *arg);
 /* The log of a stopped group is dropped for good (its replica was destroyed). */
 void group_set_drop_log(struct group_set *s, uint64_t group);
 
@@ -45,7 +48,8 @@ unsigned group_set_leaders(const struct group_set *s);
 
 /* One message from `node`. Untrusted: a malformed one is ERR_CORRUPT and changes nothing; unknown
  * groups are ignored (ERR_NOT_FOUND). */
-enum err group_set_receive(struct group_set *s, uint32_t node, uint64_t group, struct slice message);
+enum err group_set_receive(struct group_set *s, uint32_t node, uint64_t group,
+                           struct slice message);
 /* End of turn: releases held messages, ReadIndex rounds, flushes the WAL. Call before peers are
  * flushed. */
 void group_set_turn(struct group_set *s);

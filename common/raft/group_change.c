@@ -1,0 +1,62 @@
+/* Leadership transfer and membership changes. */
+#include "common/base/check.h"
+#include "common/raft/group_internal.h"
+
+static uint64_t most_advanced(struct group *g)
+{
+    uint64_t best = 0, best_match = 0;
+    for (unsigned i = 0; i < g->peers; i++) {
+        uint64_t match = group_match(g, g->peer[i].replica);
+        if (g->peer[i].voter && (best == 0 || match > best_match)) {
+            best = g->peer[i].replica;
+            best_match = match;
+        }
+    }
+    return best;
+}
+
+enum err group_transfer(struct group *g, uint64_t replica)
+{
+    if (g->broken || !group_is_leader(g))
+        return ERR_NOT_LEADER;
+    if (g->transfer.target || raft_transferee(&g->r) || g->r.configuration_uncommitted_index)
+        return ERR_BUSY;
+    if (replica == 0)
+        replica = most_advanced(g);
+    const struct group_peer *p = group_peer_find(g, replica);
+    if (!p || !p->voter)
+        return ERR_REFUSED;
+    g->transfer = (struct group_transfer){
+        .target = replica, .deadline_ms = now_ms(g->set) + g->set->o.election_timeout_ms};
+    group_dirty(g);
+    return ERR_OK;
+}
+
+enum err group_change(struct group *g, const struct group_conf *conf)
+{
+    if (g->broken || !group_is_leader(g))
+        return ERR_NOT_LEADER;
+    enum err e = raft_conf_step(&g->conf, conf, g->replica);
+    if (e != ERR_OK)
+        return e;
+    if (g->transfer.target || raft_transferee(&g->r) || g->r.configuration_uncommitted_index)
+        return ERR_BUSY;
+    /* GATE: without a committed entry of this term, two leaders' changes could both take effect
+     * with majorities that do not overlap ("bug in single-server membership changes", Ongaro 2015).
+     */
+    if (GUARD(GATE) && (g->term_first == 0 || g->r.commit_index < g->term_first))
+        return ERR_BUSY;
+    for (uint32_t i = 0; i < conf->n; i++) {
+        const struct group_member *m = &conf->member[i];
+        const struct group_member *old = group_conf_find(&g->conf, m->replica);
+        /* A voter that lags would halt commits until it has caught up. */
+        if (m->role == GROUP_VOTER && old && old->role != GROUP_VOTER &&
+            group_match(g, m->replica) + LIMIT_RAFT_INFLIGHT_ENTRIES < group_last_index(g))
+            return ERR_BUSY;
+    }
+    struct buf b = {0};
+    raft_conf_encode(conf, &b);
+    int rv = group_submit(g, RAFT_CHANGE, buf_slice(&b));
+    buf_close(&b);
+    return rv == 0 ? ERR_OK : ERR_BUSY;
+}
