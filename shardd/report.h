@@ -14,7 +14,7 @@
  *
  * Owner: core 0.  Thread: that core.  Depends on: io, conn, wire/msg_placement, msg_map.
  * The owner calls conn_set_flush() at the end of its turns. No callback is called from inside a
- * report_*() call, but for those report_fill() leads to: none. */
+ * report_*() call, and report_destroy() must not be called from a callback. */
 #ifndef SHARDD_REPORT_H
 #define SHARDD_REPORT_H
 
