@@ -1,0 +1,248 @@
+#include "common/wire/msg_kv.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#include "common/base/limits.h"
+#include "common/base/rng.h"
+#include "common/wire/mp.h"
+#include "common/wire/rpc.h"
+
+#define B(s) slice_of(s, sizeof(s) - 1)
+
+static struct buf b;
+
+static void setup(void)
+{
+    b = (struct buf){0};
+}
+
+static void teardown(void)
+{
+    buf_close(&b);
+}
+
+static struct rpc_message whole(void)
+{
+    struct rpc_message m;
+    size_t n;
+    ck_assert_int_eq(rpc_split(buf_slice(&b), LIMIT_FRAME, &n), ERR_OK);
+    ck_assert_uint_eq(n, b.n);
+    ck_assert_int_eq(rpc_decode(buf_slice(&b), &m), ERR_OK);
+    return m;
+}
+
+START_TEST(requests_round_trip)
+{
+    static const char *const names[] = {"kv.get", "kv.put", "kv.delete"};
+    for (int method = KV_METHOD_GET; method <= KV_METHOD_DELETE; method++) {
+        for (unsigned options = 0; options < 16; options++) {
+            struct msg_kv_request in = {.method = (enum kv_method)method,
+                                        .key = slice_of("k\0y", 3),
+                                        .deadline_ms = options & 1 ? 1500 : 0,
+                                        .epoch_range = options & 2 ? 7 : 0,
+                                        .epoch_members = options & 2 ? 70000 : 0,
+                                        .has_if_version = options & 4,
+                                        .if_version = options & 4 ? UINT64_MAX : 0,
+                                        .if_absent = options & 8};
+            struct msg_kv_request out;
+            if (method == KV_METHOD_PUT)
+                in.value = slice_str("");
+            buf_clear(&b);
+            msg_kv_encode(&b, 5, &in);
+            struct rpc_message m = whole();
+            ck_assert(slice_eq(m.method, slice_str(names[method])));
+            ck_assert_uint_eq(m.msgid, 5);
+            ck_assert_int_eq(msg_kv_decode(in.method, m.params, &out), ERR_OK);
+            ck_assert(slice_eq(out.key, in.key));
+            ck_assert(slice_eq(out.value, in.value));
+            ck_assert_uint_eq(out.deadline_ms, in.deadline_ms);
+            ck_assert_uint_eq(out.epoch_range, in.epoch_range);
+            ck_assert_uint_eq(out.epoch_members, in.epoch_members);
+            ck_assert_int_eq(out.has_if_version, in.has_if_version);
+            ck_assert_uint_eq(out.if_version, in.if_version);
+            ck_assert_int_eq(out.if_absent, in.if_absent);
+        }
+    }
+}
+END_TEST
+
+START_TEST(other_peoples_requests)
+{
+    const struct {
+        const char *name;
+        enum kv_method method;
+        struct slice params;
+        enum err want;
+    } rows[] = {
+        {"key as str", KV_METHOD_GET, B("\x91\xa1k"), ERR_OK},
+        {"nil for options", KV_METHOD_GET, B("\x92\xa1k\xc0"), ERR_OK},
+        {"unknown option", KV_METHOD_GET, B("\x92\xa1k\x81\xa2zz\x91\x01"), ERR_OK},
+        {"empty key: the caller's", KV_METHOD_GET, B("\x91\xa0"), ERR_OK},
+        {"no params", KV_METHOD_GET, B("\x90"), ERR_BAD_REQUEST},
+        {"put without value", KV_METHOD_PUT, B("\x91\xa1k"), ERR_BAD_REQUEST},
+        {"put with options for value", KV_METHOD_PUT, B("\x92\xa1k\x80"), ERR_BAD_REQUEST},
+        {"one too many", KV_METHOD_GET, B("\x93\xa1k\x80\x80"), ERR_BAD_REQUEST},
+        {"number as key", KV_METHOD_GET, B("\x91\x01"), ERR_BAD_REQUEST},
+        {"options as array", KV_METHOD_GET, B("\x92\xa1k\x90"), ERR_BAD_REQUEST},
+        {"negative deadline", KV_METHOD_GET,
+         B("\x92\xa1k\x81\xa2"
+           "dl\xff"),
+         ERR_BAD_REQUEST},
+        {"epoch of three", KV_METHOD_GET,
+         B("\x92\xa1k\x81\xa2"
+           "ep\x93\x01\x01\x01"),
+         ERR_BAD_REQUEST},
+        {"ifa as number", KV_METHOD_PUT, B("\x93\xa1k\xa1v\x81\xa3ifa\x01"), ERR_BAD_REQUEST},
+        {"option's name as bin", KV_METHOD_GET,
+         B("\x92\xa1k\x81\xc4\x02"
+           "dl\x01"),
+         ERR_BAD_REQUEST},
+        {"bytes after", KV_METHOD_GET, B("\x91\xa1k\x00"), ERR_BAD_REQUEST},
+        {"map for params", KV_METHOD_GET, B("\x81\xa1k\x01"), ERR_BAD_REQUEST},
+        {"nothing", KV_METHOD_GET, {0}, ERR_BAD_REQUEST},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct msg_kv_request q = {.deadline_ms = 77};
+        enum err err = msg_kv_decode(rows[i].method, rows[i].params, &q);
+        ck_assert_msg(err == rows[i].want, "%s: %s", rows[i].name, err_name(err));
+        ck_assert_msg(err == ERR_OK || q.deadline_ms == 77, "%s: touched", rows[i].name);
+    }
+}
+END_TEST
+
+START_TEST(results)
+{
+    struct msg_kv_result v;
+    msg_kv_put_get_result(&b, 3, slice_str("val"), 99);
+    ck_assert_int_eq(msg_kv_decode_result(KV_METHOD_GET, whole().result, &v), ERR_OK);
+    ck_assert(slice_eq(v.value, slice_str("val")));
+    ck_assert_uint_eq(v.version, 99);
+    ck_assert_int_eq(msg_kv_decode_result(KV_METHOD_PUT, whole().result, &v), ERR_BAD_REQUEST);
+    buf_clear(&b);
+    msg_kv_put_version(&b, 3, UINT64_MAX);
+    ck_assert_int_eq(msg_kv_decode_result(KV_METHOD_PUT, whole().result, &v), ERR_OK);
+    ck_assert_uint_eq(v.version, UINT64_MAX);
+    ck_assert_int_eq(msg_kv_decode_result(KV_METHOD_GET, whole().result, &v), ERR_BAD_REQUEST);
+    /* a newer server's extra fields */
+    ck_assert_int_eq(msg_kv_decode_result(KV_METHOD_DELETE, B("\x92\x05\x80"), &v), ERR_OK);
+    ck_assert_uint_eq(v.version, 5);
+    ck_assert_int_eq(msg_kv_decode_result(KV_METHOD_GET, B("\xc0"), &v), ERR_BAD_REQUEST);
+}
+END_TEST
+
+START_TEST(hello)
+{
+    struct msg_hello in = {.proto = 1, .client = "tester"}, out;
+    for (int with_core = 0; with_core < 2; with_core++) {
+        in.has_core = with_core;
+        in.core = with_core ? 3 : 0;
+        buf_clear(&b);
+        msg_hello_encode(&b, 1, &in);
+        struct rpc_message m = whole();
+        ck_assert(slice_eq(m.method, slice_str("sys.hello")));
+        ck_assert_int_eq(msg_hello_decode(m.params, &out), ERR_OK);
+        ck_assert_uint_eq(out.proto, 1);
+        ck_assert_str_eq(out.client, "tester");
+        ck_assert_int_eq(out.has_core, with_core);
+        ck_assert_uint_eq(out.core, in.core);
+    }
+    ck_assert_int_eq(msg_hello_decode(B("\x91\x81\xa4"
+                                        "core\xc0"),
+                                      &out),
+                     ERR_OK);
+    ck_assert(!out.has_core);
+    ck_assert_int_eq(msg_hello_decode(B("\x90"), &out), ERR_BAD_REQUEST);
+    ck_assert_int_eq(msg_hello_decode(B("\x91\xc0"), &out), ERR_BAD_REQUEST);
+    ck_assert_int_eq(msg_hello_decode(B("\x92\x80\x80"), &out), ERR_BAD_REQUEST);
+    ck_assert_int_eq(msg_hello_decode(B("\x91\x81\xa5proto\xa1x"), &out), ERR_BAD_REQUEST);
+}
+END_TEST
+
+START_TEST(hello_reply)
+{
+    struct msg_hello_reply in = {.proto = 1,
+                                 .cluster = {1, 2, 3},
+                                 .node = 4,
+                                 .name = "n4",
+                                 .cores = 8,
+                                 .core = 2,
+                                 .key_max = 4096,
+                                 .value_max = 1 << 20};
+    struct msg_hello_reply out;
+    msg_hello_reply_encode(&b, 1, &in);
+    ck_assert_int_eq(msg_hello_reply_decode(whole().result, &out), ERR_OK);
+    ck_assert_mem_eq(out.cluster, in.cluster, 16);
+    ck_assert_str_eq(out.name, "n4");
+    ck_assert_uint_eq(out.proto, 1);
+    ck_assert_uint_eq(out.node, 4);
+    ck_assert_uint_eq(out.cores, 8);
+    ck_assert_uint_eq(out.core, 2);
+    ck_assert_uint_eq(out.key_max, 4096);
+    ck_assert_uint_eq(out.value_max, 1 << 20);
+    ck_assert_int_eq(msg_hello_reply_decode(B("\x81\xa7"
+                                              "cluster\xc4\x02xx"),
+                                            &out),
+                     ERR_BAD_REQUEST);
+}
+END_TEST
+
+START_TEST(truncated_and_mutated)
+{
+    struct rng r;
+    struct msg_kv_request q = {.method = KV_METHOD_PUT,
+                               .key = slice_str("a key"),
+                               .value = slice_str("a value"),
+                               .deadline_ms = 1000,
+                               .epoch_range = 3,
+                               .has_if_version = true,
+                               .if_version = 1ULL << 40};
+    struct msg_kv_request out;
+    struct msg_kv_result v;
+    struct msg_hello h;
+    struct msg_hello_reply hr;
+    rng_seed(&r, 13);
+    msg_kv_encode(&b, 1, &q);
+    struct slice params = whole().params;
+    for (size_t cut = 0; cut < params.n; cut++) {
+        uint8_t *copy = malloc(cut ? cut : 1);
+        memcpy(copy, params.p, cut);
+        ck_assert_int_eq(msg_kv_decode(KV_METHOD_PUT, slice_of(copy, cut), &out), ERR_BAD_REQUEST);
+        free(copy);
+    }
+    uint8_t *copy = malloc(params.n);
+    for (int i = 0; i < 50000; i++) {
+        memcpy(copy, params.p, params.n);
+        for (uint64_t k = 1 + rng_below(&r, 3); k > 0; k--)
+            copy[rng_below(&r, params.n)] = (uint8_t)rng_next(&r);
+        struct slice s = slice_of(copy, params.n);
+        if (msg_kv_decode(KV_METHOD_PUT, s, &out) == ERR_OK)
+            ck_assert(out.key.n + out.value.n <= params.n);
+        enum err ignored = msg_kv_decode_result(KV_METHOD_GET, s, &v);
+        ignored = msg_hello_decode(s, &h);
+        ignored = msg_hello_reply_decode(s, &hr);
+        (void)ignored; /* not to read outside is all that is asked */
+    }
+    free(copy);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("msg_kv");
+    TCase *t = tcase_create("msg_kv");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, requests_round_trip);
+    tcase_add_test(t, other_peoples_requests);
+    tcase_add_test(t, results);
+    tcase_add_test(t, hello);
+    tcase_add_test(t, hello_reply);
+    tcase_add_test(t, truncated_and_mutated);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
