@@ -20,7 +20,6 @@
 struct snapshot_server {
     struct snapshot_server_options o;
     struct list serves; /* serve.link */
-    unsigned detaching; /* connections on their way from conn_detach() */
     unsigned serving;   /* of the serves, those admitted */
     struct snapshot_rate rate;
     struct snapshot_server_stats stats;
@@ -293,7 +292,7 @@ struct snapshot_server *snapshot_server_create(const struct snapshot_server_opti
 
 static void maybe_gone(struct snapshot_server *s)
 {
-    if (!s->destroyed || !list_empty(&s->serves) || s->detaching > 0)
+    if (!s->destroyed || !list_empty(&s->serves))
         return;
     void (*done)(void *arg) = s->destroyed;
     void *arg = s->destroyed_arg;
@@ -318,53 +317,90 @@ void snapshot_server_destroy(struct snapshot_server *s, void (*done)(void *arg),
     io_timer_set(s->o.io, &s->timer, io_now(s->o.io));
 }
 
-void snapshot_serve_handle(struct snapshot_server *s, int handle, struct slice rest)
+/* As many again as are served are let in so far as to be told BUSY; the rest finds the door shut.
+ */
+static bool may_enter(struct snapshot_server *s)
 {
-    struct conn *c;
-
-    /* Twice as many are let in so far as to be told BUSY; the rest finds a closed door. */
     unsigned refusing = 0;
+
     LIST_FOR(item, &s->serves)
     refusing += !CONTAINER_OF(item, struct serve, link)->admitted;
-    if (s->destroyed || refusing >= s->o.max_serves) {
-        s->stats.refused += !s->destroyed;
-        io_handle_close(handle);
-        return;
-    }
+    if (!s->destroyed && refusing < s->o.max_serves)
+        return true;
+    s->stats.refused++;
+    return false;
+}
+
+static struct serve *create_serve(struct snapshot_server *s)
+{
     struct serve *v = mem_zalloc(sizeof *v);
+
     v->s = s;
     v->timer.fn = on_timer;
     v->moved_at = io_now(s->o.io);
-    v->admitted = s->serving < s->o.max_serves;
-    if (conn_adopt(s->o.conns, handle, &serve_ops, v, &c) != ERR_OK) {
-        free(v);
-        return;
-    }
+    return v;
+}
+
+static void enter(struct serve *v, struct conn *c)
+{
+    struct snapshot_server *s = v->s;
+
     v->c = c;
     list_push_back(&s->serves, &v->link);
+    v->admitted = s->serving < s->o.max_serves;
     if (v->admitted) {
         s->serving++;
         s->stats.served++;
     }
     io_timer_set(s->o.io, &v->timer, v->moved_at + s->o.idle_ns);
-    if (rest.n > 0)
-        conn_feed(c, rest);
 }
 
-static void on_detached(void *arg, int handle, struct slice rest)
+static void on_shut_out_end(void *arg, enum err why)
 {
-    struct snapshot_server *s = arg;
-
-    s->detaching--;
-    if (handle >= 0)
-        snapshot_serve_handle(s, handle, rest);
-    maybe_gone(s);
+    (void)arg;
+    (void)why;
 }
+
+static void on_shut_out_message(void *arg, struct slice message)
+{
+    (void)arg;
+    (void)message;
+}
+
+static const struct conn_ops shut_out_ops = {
+    .split = split,
+    .on_message = on_shut_out_message,
+    .on_end = on_shut_out_end,
+};
 
 void snapshot_serve(struct snapshot_server *s, struct conn *c)
 {
-    s->detaching++;
-    conn_detach(c, on_detached, s);
+    if (!may_enter(s)) {
+        conn_set_ops(c, &shut_out_ops, NULL);
+        conn_abort(c);
+        return;
+    }
+    struct serve *v = create_serve(s);
+    conn_set_ops(c, &serve_ops, v);
+    enter(v, c);
+}
+
+void snapshot_serve_handle(struct snapshot_server *s, int handle, struct slice rest)
+{
+    struct conn *c;
+
+    if (!may_enter(s)) {
+        io_handle_close(handle);
+        return;
+    }
+    struct serve *v = create_serve(s);
+    if (conn_adopt(s->o.conns, handle, &serve_ops, v, &c) != ERR_OK) {
+        free(v);
+        return;
+    }
+    enter(v, c);
+    if (rest.n > 0)
+        conn_feed(c, rest);
 }
 
 void snapshot_server_stats(const struct snapshot_server *s, struct snapshot_server_stats *out)

@@ -30,8 +30,7 @@ struct snapshot_server *snapshot_server_create(const struct snapshot_server_opti
 /* Ends all serves; `done` is called from the loop once the last read has ended and it is freed. */
 void snapshot_server_destroy(struct snapshot_server *s, void (*done)(void *arg), void *arg);
 
-/* Takes over a connection from peer_set_options.on_hello (same core): it is detached and adopted
- * anew with what it has received already. */
+/* Takes over a connection from peer_set_options.on_hello (same core and conn_set). */
 void snapshot_serve(struct snapshot_server *s, struct conn *c);
 /* The same for one that came from another core by conn_detach() and io_post(). Takes the handle. */
 void snapshot_serve_handle(struct snapshot_server *s, int handle, struct slice rest);
