@@ -122,14 +122,13 @@ static void ask_for_states(struct wal *w)
 {
     w->states_due = false;
     w->in_rotate = true;
-    uint64_t begin = w->filling->number;
+    struct wal_segment *begin = w->filling;
     w->o.on_rotate(w->o.arg);
     w->in_rotate = false;
-    w->states_pending = begin;
-    w->states_end = wal_next_lsn(w);
+    begin->states_end = wal_next_lsn(w);
 }
 
-static void rotate(struct wal *w)
+static void rotate(struct wal *w, bool states)
 {
     CHECK(!w->fill);
     struct wal_segment *next = wal_segment_next(w, w->filling);
@@ -138,24 +137,28 @@ static void rotate(struct wal *w)
     w->filling = next;
     w->offset = WAL_BLOCK;
     w->stats.rotations++;
-    /* States that fill a whole segment go on into the next without being asked for again. */
-    if (!w->in_rotate)
+    if (states)
         ask_for_states(w);
 }
 
 /* Makes `fill` one that takes `whole` bytes more. */
 static void make_room(struct wal *w, uint64_t whole)
 {
+    /* Once an append: states that fill a whole segment, or that leave no room for a record nearly as
+     * large as one, go on in the next without being asked for again. */
+    bool states = !w->in_rotate;
     for (;;) {
         if (w->fill) {
             if (w->fill->used + whole <= w->fill->limit)
                 return;
             seal(w);
         }
-        if (w->limit - w->offset >= WAL_COMMIT_HEADER + whole)
+        if (w->limit - w->offset >= WAL_COMMIT_HEADER + whole) {
             begin_fill(w, whole);
-        else
-            rotate(w); /* may leave a commit that the owner's states are in */
+        } else {
+            rotate(w, states); /* may leave a commit that the owner's states are in */
+            states = false;
+        }
     }
 }
 
@@ -185,10 +188,14 @@ void wal_append(struct wal *w, const struct wal_record *r, struct slice payload,
 
 void wal_review_oldest(struct wal *w)
 {
-    if (w->states_pending && w->durable >= w->states_end) {
-        w->states_segment = w->states_pending;
-        w->states_pending = 0;
-        w->oldest_due = true;
+    LIST_FOR (item, &w->segments) {
+        const struct wal_segment *s = wal_segment_of(item);
+        if (s->states_end && s->states_end <= w->durable && s->number > w->states_segment) {
+            w->states_segment = s->number;
+            w->oldest_due = true;
+        }
+        if (s == w->writing)
+            break;
     }
     if (!w->states_segment)
         return;

@@ -44,6 +44,7 @@ struct wal_segment {
     struct fs_file *file; /* NULL: not prepared yet */
     uint64_t ready;       /* zero-written and synced from the start: the file's size */
     uint64_t end;         /* of the last durable commit */
+    uint64_t states_end;  /* lsn where every group's state ends that begins here; 0: none does */
     unsigned reads;       /* in flight: must not be recycled */
 };
 
@@ -104,8 +105,6 @@ struct wal {
     /* recycling */
     bool in_rotate, states_due;
     uint64_t states_segment; /* every group's state is durable in this segment or later; 0: none */
-    uint64_t states_pending; /* the same, not durable yet; 0: none */
-    uint64_t states_end;     /* lsn below which the pending ones lie */
     bool oldest_due;         /* ask oldest_needed() again */
     uint64_t oldest_asked;   /* durable lsn when it was asked last */
     uint64_t oldest;         /* goes into commits */

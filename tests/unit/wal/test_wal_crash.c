@@ -1,0 +1,470 @@
+/* Power cuts at every operation and every 512 bytes, bit flips, missing and foreign files. */
+#include "common/wal/wal_format.h"
+#include "tests/unit/wal/fake_io.h"
+#include "tests/unit/wal/owner.h"
+
+static struct owner o;
+static struct rng rng;
+
+static void setup(void)
+{
+    fake_reset();
+    memset(&o, 0, sizeof o);
+    o.io = fake_io(1);
+    o.dir = "w";
+    o.segment_size = 64 * 1024;
+    o.max_payload = 6000;
+    o.window = 20;
+    rng_seed(&rng, 7);
+}
+
+static void teardown(void)
+{
+    free(o.io);
+    o.io = NULL;
+    fake_reset();
+}
+
+static void drain(void)
+{
+    for (unsigned i = 0; i < 10000 && !fake.dead && !wal_idle(o.wal); i++)
+        fake_turn(o.io);
+}
+
+/* Stops early when the power goes. */
+static void append_many(unsigned n, unsigned per_turn)
+{
+    for (unsigned i = 0; i < n && !fake.dead; i++) {
+        owner_append(&o);
+        if (i % per_turn == per_turn - 1) {
+            wal_flush(o.wal);
+            fake_turn(o.io);
+        }
+    }
+    if (!fake.dead) {
+        wal_flush(o.wal);
+        drain();
+    }
+}
+
+static void close_dead(void)
+{
+    if (o.wal)
+        wal_close(o.wal);
+    o.wal = NULL;
+    o.io->op_count = 0;
+    o.io->timer_count = 0;
+    list_init(&o.io->work);
+}
+
+static void life(unsigned n, unsigned per_turn)
+{
+    owner_open(&o);
+    append_many(n, per_turn);
+    wal_close(o.wal);
+}
+
+/* A log that has been recycling, then a life that ends at the k-th operation that changes the disk.
+ * False: the life came to its end. */
+static bool crash_at(unsigned k, enum fake_keep keep, unsigned sectors)
+{
+    teardown();
+    setup();
+    life(150, 2);
+    fake.crash_at = k;
+    fake.mutations = 0;
+    if (owner_try_open(&o) == ERR_OK) {
+        const char *wrong = owner_judge(&o);
+        ck_assert_msg(!wrong, "k=%u: %s", k, wrong);
+        append_many(40, 2);
+    }
+    bool crashed = fake.dead;
+    close_dead();
+    fake_power_cut(keep, sectors, &rng);
+    owner_open(&o);
+    append_many(10, 3);
+    close_dead();
+    owner_open(&o);
+    wal_close(o.wal);
+    return crashed;
+}
+
+START_TEST(the_power_goes_at_every_operation)
+{
+    unsigned k = 1;
+    while (crash_at(k, (enum fake_keep)_i, 0))
+        k++;
+    ck_assert_uint_gt(k, 40);
+}
+END_TEST
+
+/* The first or last s sectors of what was on its way reach the disk. */
+START_TEST(writes_are_torn_at_every_sector)
+{
+    for (unsigned k = 1; crash_at(k, KEEP_NONE, 0); k++) {
+        for (unsigned s = 1; s < 28; s++) {
+            crash_at(k, KEEP_FIRST, s);
+            crash_at(k, KEEP_LAST, s);
+        }
+        for (unsigned i = 0; i < 6; i++)
+            crash_at(k, KEEP_RANDOM, 0);
+    }
+}
+END_TEST
+
+START_TEST(many_lives_end_in_power_cuts)
+{
+    unsigned cuts = 0, lost = 0;
+    for (unsigned seed = 1; seed <= 60; seed++) {
+        teardown();
+        setup();
+        rng_seed(&rng, seed);
+        o.window = 5 + rng_below(&rng, 200);
+        for (unsigned l = 0; l < 25; l++) {
+            fake.crash_at = rng_below(&rng, 10) ? 1 + (unsigned)rng_below(&rng, 150) : 0;
+            fake.mutations = 0;
+            enum err e = owner_try_open(&o);
+            if (e == ERR_OK) {
+                const char *wrong = owner_judge(&o);
+                ck_assert_msg(!wrong, "seed %u life %u: %s", seed, l, wrong);
+                append_many(1 + (unsigned)rng_below(&rng, 120), 1 + (unsigned)rng_below(&rng, 5));
+            } else {
+                ck_assert_msg(fake.dead, "seed %u life %u: %s", seed, l, o.msg);
+            }
+            cuts += fake.dead;
+            lost += o.appended > o.acked;
+            close_dead(); /* the power may also go while the closing mark is written */
+            if (fake.dead)
+                fake_power_cut(KEEP_RANDOM, 0, &rng);
+            fake.crash_at = 0;
+        }
+        owner_open(&o);
+        wal_close(o.wal);
+    }
+    ck_assert_uint_gt(cuts, 500);
+    ck_assert_uint_gt(lost, 200);
+}
+END_TEST
+
+/* A process is killed: its writes reach the disk's cache, nothing is lost until the power goes,
+ * too. What was replayed in between counts as acknowledged. */
+START_TEST(what_was_replayed_survives_a_power_cut)
+{
+    unsigned taken_up = 0;
+    for (unsigned k = 5; k < 60; k++) {
+        teardown();
+        setup();
+        owner_open(&o);
+        append_many(k, 2);
+        uint64_t acked = o.acked;
+        owner_append(&o);
+        wal_flush(o.wal); /* on its way */
+        close_dead();
+        owner_open(&o);
+        taken_up += o.replayed > acked;
+        close_dead();
+        fake_power_cut(KEEP_NONE, 0, &rng);
+        owner_open(&o);
+        wal_close(o.wal);
+    }
+    ck_assert_uint_gt(taken_up, 50);
+}
+END_TEST
+
+/* ---- damage ---- */
+
+static struct inode *segment(uint64_t number)
+{
+    char path[64];
+    snprintf(path, sizeof path, "w/wal-%016llx.log", (unsigned long long)number);
+    return fake_inode(path);
+}
+
+struct copy {
+    struct names names;
+    uint8_t *bytes[FAKE_NAMES];
+    size_t n[FAKE_NAMES];
+};
+
+static struct copy saved;
+
+static void save(void)
+{
+    saved.names = fake.cur;
+    for (unsigned i = 0; i < saved.names.n; i++) {
+        saved.n[i] = saved.names.at[i].inode->n;
+        saved.bytes[i] = mem_dup(saved.names.at[i].inode->cur, saved.n[i] + 1);
+    }
+}
+
+static void restore(void)
+{
+    fake.cur = fake.dur = saved.names;
+    fake.change_count = 0;
+    for (unsigned i = 0; i < saved.names.n; i++) {
+        struct inode *x = saved.names.at[i].inode;
+        inode_resize(x, saved.n[i]);
+        memcpy(x->cur, saved.bytes[i], saved.n[i]);
+        inode_sync(x);
+    }
+}
+
+static void drop_saved(void)
+{
+    for (unsigned i = 0; i < saved.names.n; i++)
+        free(saved.bytes[i]);
+}
+
+/* Opens a log that may be damaged. True if it was refused; else what it gave must be right, but for
+ * the last `may_lose` records. */
+static bool refused(uint64_t may_lose, const char *where, uint64_t at)
+{
+    struct owner before = o;
+    enum err e = owner_try_open(&o);
+    if (e == ERR_OK) {
+        o.acked -= may_lose;
+        const char *wrong = owner_judge(&o);
+        ck_assert_msg(!wrong, "%s at %llu: %s", where, (unsigned long long)at, wrong);
+        wal_close(o.wal);
+    } else {
+        ck_assert_msg(e == ERR_CORRUPT || e == ERR_FORMAT || e == ERR_FOREIGN, "%s", err_name(e));
+        ck_assert(o.msg[0]);
+        ck_assert_msg(e != ERR_CORRUPT || (strstr(o.msg, "re-seeded") && strstr(o.msg, "w/wal-") &&
+                                           strstr(o.msg, "offset")),
+                      "%s", o.msg);
+    }
+    o = before;
+    restore();
+    return e != ERR_OK;
+}
+
+/* A log of several segments, some of them recycled, closed properly. */
+static void make_log(void)
+{
+    life(200, 2);
+    owner_open(&o);
+    append_many(100, 2);
+    wal_close(o.wal);
+}
+
+/* Flips bits all over the log. With a closing mark every flip is harmless or refused; without, only
+ * the last commit may be lost. */
+START_TEST(flipped_bits_are_noticed)
+{
+    owner_open(&o);
+    append_many(200, 2);
+    wal_close(o.wal);
+    owner_open(&o);
+    append_many(99, 2);
+    uint64_t acked = o.acked;
+    owner_append(&o);
+    wal_flush(o.wal);
+    drain();
+    uint64_t last = 0;
+    if (_i == 1) { /* killed: no mark */
+        save();
+        wal_close(o.wal);
+        restore();
+        last = o.acked - acked;
+    } else {
+        wal_close(o.wal);
+        save();
+    }
+    unsigned noticed = 0, harmless = 0, in_records = 0;
+    for (uint64_t number = o.lsn[o.acked - 21] / o.segment_size;; number++) {
+        struct inode *x = segment(number);
+        if (!x)
+            break;
+        for (size_t at = 0; at < x->n; at += at % 4096 < 128 ? 1 : 17) {
+            x->cur[at] ^= (uint8_t)(1 << rng_below(&rng, 8));
+            bool no = refused(last, "flip", number * o.segment_size + at);
+            noticed += no;
+            harmless += !no;
+        }
+    }
+    for (uint64_t i = o.acked - 20; i <= o.acked - last; i++) {
+        struct inode *x = segment(o.lsn[i] / o.segment_size);
+        size_t n = WAL_RECORD_HEADER + owner_size(&o, i);
+        for (size_t at = 0; at < n; at += at < 64 ? 1 : 97) {
+            x->cur[o.lsn[i] % o.segment_size + at] ^= (uint8_t)(1 << rng_below(&rng, 8));
+            ck_assert(refused(last, "record", i));
+            in_records++;
+        }
+    }
+    ck_assert_uint_gt(noticed, 1000);
+    ck_assert_uint_gt(harmless, 100);
+    ck_assert_uint_gt(in_records, 500);
+    drop_saved();
+}
+END_TEST
+
+START_TEST(a_missing_segment_is_noticed)
+{
+    o.window = 40;
+    life(200, 2);
+    life(200, 2);
+    save();
+    unsigned there = 0, noticed = 0;
+    for (uint64_t number = 1; number < 100; number++) {
+        if (!segment(number))
+            continue;
+        there++;
+        char path[64];
+        snprintf(path, sizeof path, "w/wal-%016llx.log", (unsigned long long)number);
+        ck_assert_int_eq(fs_unlink(path), ERR_OK);
+        struct owner before = o;
+        enum err e = owner_try_open(&o);
+        noticed += e == ERR_CORRUPT;
+        if (e == ERR_OK)
+            wal_close(o.wal);
+        o = before;
+        restore();
+    }
+    /* All but one prepared and never used, and the last one, which takes the last commits with it:
+     * from the files that are left nobody can tell. */
+    ck_assert_uint_ge(there, 4);
+    ck_assert_uint_ge(noticed + 2, there);
+    drop_saved();
+}
+END_TEST
+
+static void rewrite_header(uint64_t number, uint64_t as, uint64_t size, uint64_t log)
+{
+    struct wal_segment_header h;
+    const char *why;
+    uint32_t version;
+    struct inode *x = segment(number);
+    ck_assert_int_eq(wal_segment_header_decode(slice_of(x->cur, WAL_BLOCK), &h, &why, &version),
+                     ERR_OK);
+    h.number = as ? as : h.number;
+    h.size = size ? size : h.size;
+    h.log = log ? log : h.log;
+    wal_segment_header_encode(&h, x->cur);
+}
+
+static uint64_t oldest(void)
+{
+    uint64_t number = 1;
+    while (!segment(number))
+        number++;
+    return number;
+}
+
+START_TEST(files_that_do_not_belong_are_refused)
+{
+    make_log();
+    save();
+    uint64_t n = oldest();
+    segment(n)->cur[8] = 2; /* version */
+    ck_assert_int_eq(owner_try_open(&o), ERR_FORMAT);
+    ck_assert_msg(strstr(o.msg, "version 2") && strstr(o.msg, "version 1"), "%s", o.msg);
+    restore();
+    memset(segment(n)->cur, 'x', 4096);
+    ck_assert_int_eq(owner_try_open(&o), ERR_FORMAT);
+    ck_assert(strstr(o.msg, "w/wal-"));
+    restore();
+    memset(segment(n)->cur, 0, 4096);
+    ck_assert_int_eq(owner_try_open(&o), ERR_FORMAT);
+    restore();
+    inode_resize(segment(n), 0);
+    ck_assert_int_eq(owner_try_open(&o), ERR_CORRUPT);
+    restore();
+    rewrite_header(n, n + 1, 0, 0);
+    ck_assert_int_eq(owner_try_open(&o), ERR_CORRUPT);
+    ck_assert(strstr(o.msg, "wrong name"));
+    restore();
+    rewrite_header(n, 0, 0, 12345);
+    ck_assert_int_eq(owner_try_open(&o), ERR_FOREIGN);
+    restore();
+    rewrite_header(n, 0, 128 * 1024, 0);
+    ck_assert_int_eq(owner_try_open(&o), ERR_CORRUPT);
+    restore();
+    inode_resize(segment(n), o.segment_size + 4096);
+    ck_assert_int_eq(owner_try_open(&o), ERR_CORRUPT);
+    restore();
+    struct fs_file *f;
+    ck_assert_int_eq(fs_open("w/lost+found", FS_CREATE | FS_WRITE, &f), ERR_OK);
+    fs_close(f);
+    ck_assert_int_eq(fs_open("w/wal-1.log", FS_CREATE | FS_WRITE, &f), ERR_OK);
+    fs_close(f);
+    owner_open(&o); /* not ours: left alone */
+    wal_close(o.wal);
+    ck_assert(fake_inode("w/lost+found") && fake_inode("w/wal-1.log"));
+    drop_saved();
+}
+END_TEST
+
+/* A user stores bytes that look like the segment's own commits, at the place of one. */
+START_TEST(commits_inside_values_are_not_taken_for_commits)
+{
+    o.max_payload = 100;
+    owner_open(&o);
+    append_many(7, 1);
+    uint64_t number = o.durable / o.segment_size;
+    struct wal_record r = {.type = WAL_STATE, .index = ++o.state};
+    uint8_t *copy = mem_dup(segment(number)->cur + 4096, 20480);
+    /* The payload begins 88 bytes into the commit; from its 4008th byte on it lies on a block. */
+    uint8_t *p = mem_zalloc(4008 + 8192);
+    memcpy(p + 4008, copy, 8192);
+    wal_append(o.wal, &r, slice_of(p, 4008 + 8192), &o.state_lsn);
+    wal_flush(o.wal);
+    drain();
+    ck_assert_uint_eq(o.state_acked, o.state);
+    uint64_t at = o.state_lsn % o.segment_size - WAL_COMMIT_HEADER;
+    ck_assert_int_eq(memcmp(segment(number)->cur + at + 4096, copy, 4096), 0);
+    free(p);
+    free(copy);
+    segment(number)->cur[at] ^= 1; /* torn: the value's bytes stand behind it */
+    close_dead();
+    struct inode *x = segment(number);
+    memset(x->cur + o.durable % o.segment_size, 0, 4096); /* no closing mark */
+    o.state_acked = 0;
+    owner_open(&o);
+    wal_close(o.wal);
+}
+END_TEST
+
+/* Behind the last commit of a recycled segment stand good commits of its former life. */
+START_TEST(stale_commits_are_never_taken_up)
+{
+    o.max_payload = 100;
+    owner_open(&o);
+    append_many(4000, 1);
+    uint64_t number = o.durable / o.segment_size, at = o.durable % o.segment_size;
+    ck_assert_uint_gt(number, 20);
+    struct inode *x = segment(number);
+    ck_assert_uint_eq(x->n, o.segment_size);
+    ck_assert_uint_lt(at + 4096, x->n);
+    ck_assert_int_eq(memcmp(x->cur + at, "SKVWALCM", 8), 0); /* it is there */
+    save();
+    wal_close(o.wal);
+    restore();
+    owner_open(&o);
+    wal_close(o.wal);
+    drop_saved();
+}
+END_TEST
+
+int main(void)
+{
+    TCase *t = tcase_create("crash");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 240);
+    tcase_add_loop_test(t, the_power_goes_at_every_operation, KEEP_NONE, KEEP_RANDOM + 1);
+    tcase_add_test(t, writes_are_torn_at_every_sector);
+    tcase_add_test(t, many_lives_end_in_power_cuts);
+    tcase_add_test(t, what_was_replayed_survives_a_power_cut);
+    tcase_add_loop_test(t, flipped_bits_are_noticed, 0, 2);
+    tcase_add_test(t, a_missing_segment_is_noticed);
+    tcase_add_test(t, files_that_do_not_belong_are_refused);
+    tcase_add_test(t, commits_inside_values_are_not_taken_for_commits);
+    tcase_add_test(t, stale_commits_are_never_taken_up);
+    Suite *s = suite_create("wal_crash");
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
