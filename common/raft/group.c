@@ -388,7 +388,7 @@ enum err group_propose(struct group *g, struct slice payload, uint64_t *index, u
 {
     if (g->broken || !group_is_leader(g))
         return ERR_NOT_LEADER;
-    if (payload.n > LIMIT_ENTRY)
+    if (payload.n > LIMIT_ENTRY || payload.n > wal_record_max(g->set->wal))
         return ERR_TOO_LARGE;
     /* N13: past the window libraft answers each submission with empty messages. */
     if (g->transfer.target || raft_transferee(&g->r) ||

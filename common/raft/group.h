@@ -86,7 +86,8 @@ struct group_ops {
 struct group_options {
     uint64_t group;   /* id, never 0 */
     uint64_t replica; /* our own id in it */
-    /* What the owner's engine has durably applied. A new group starts at {1, 1, 1, initial conf}. */
+    /* What the owner's engine has durably applied. A new group starts at {1, 1, 1, initial conf}.
+     */
     struct group_position durable;
     bool create;   /* new: there must be no log of it in the WAL (ERR_EXISTS) */
     bool campaign; /* stand for election at once instead of after a timeout (first start) */
