@@ -1,0 +1,345 @@
+#include "client/ctl/playground.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/ctl/output.h"
+
+#define STOP_MS 10000u
+#define KILL_MS 5000u
+
+unsigned playground_count(const struct playground *pg)
+{
+    return PLAYGROUND_MEMBERS + pg->nodes;
+}
+
+struct process playground_process(const struct playground *pg, unsigned i)
+{
+    struct process p = {0};
+    bool member = i < PLAYGROUND_MEMBERS;
+    unsigned k = member ? i + 1 : i - PLAYGROUND_MEMBERS + 1;
+    snprintf(p.name, sizeof(p.name), "%c%u", member ? 'p' : 'n', k);
+    snprintf(p.dir, sizeof(p.dir), "%s", pg->dir);
+    p.program = member ? "placementd" : "shardd";
+    p.client_port = pg->base_port + k + (member ? 100 : 0);
+    p.peer_port = pg->base_port + k + (member ? 300 : 200);
+    return p;
+}
+
+int playground_find(const struct playground *pg, const char *name)
+{
+    for (unsigned i = 0; i < playground_count(pg); i++)
+        if (strcmp(playground_process(pg, i).name, name) == 0)
+            return (int)i;
+    return -1;
+}
+
+static void set_url(struct playground *pg)
+{
+    unsigned p = pg->base_port + 101;
+    snprintf(pg->url, sizeof(pg->url), "kv://127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u", p, p + 1,
+             p + 2);
+}
+
+bool playground_load(const struct ctl *ctl, struct playground *pg)
+{
+    char path[600];
+    json_error_t error;
+    snprintf(path, sizeof(path), "%s/playground.json", pg->dir);
+    pg->exists = access(path, F_OK) == 0;
+    if (!pg->exists)
+        return true;
+    json_t *o = json_load_file(path, 0, &error);
+    int base, nodes, groups, cores;
+    if (!o ||
+        json_unpack(o, "{s:i,s:i,s:i,s:i}", "base_port", &base, "nodes", &nodes, "groups", &groups,
+                    "cores", &cores) != 0 ||
+        base < 1 || nodes < 1 || nodes > (int)PLAYGROUND_NODES_MAX || groups < 1 || cores < 1) {
+        json_decref(o);
+        ctl_fail(ctl, CTL_SERVER, "CORRUPT", NULL, "%s is damaged", path);
+        return false;
+    }
+    pg->base_port = (unsigned)base;
+    pg->nodes = (unsigned)nodes;
+    pg->groups = (unsigned)groups;
+    pg->cores = (unsigned)cores;
+    json_decref(o);
+    set_url(pg);
+    return true;
+}
+
+bool playground_save(const struct ctl *ctl, const struct playground *pg)
+{
+    char path[600];
+    snprintf(path, sizeof(path), "%s/playground.json", pg->dir);
+    json_t *o =
+        json_pack("{s:i,s:i,s:i,s:i,s:i}", "schema", 1, "base_port", (int)pg->base_port, "nodes",
+                  (int)pg->nodes, "groups", (int)pg->groups, "cores", (int)pg->cores);
+    bool ok = json_dump_file(o, path, JSON_INDENT(2)) == 0;
+    json_decref(o);
+    if (!ok)
+        ctl_fail(ctl, CTL_SERVER, "IO", NULL, "%s: %s", path, strerror(errno));
+    return ok;
+}
+
+/* Our own directory: the daemons are beside us. */
+static bool program_path(const char *program, char *out, size_t n)
+{
+    ssize_t len = readlink("/proc/self/exe", out, n - 1);
+    out[len > 0 ? len : 0] = '\0';
+    char *slash = strrchr(out, '/');
+    if (!slash)
+        return false;
+    size_t at = (size_t)(slash + 1 - out);
+    snprintf(out + at, n - at, "%s", program);
+    return access(out, X_OK) == 0;
+}
+
+bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsigned i)
+{
+    struct process p = playground_process(pg, i);
+    char path[PATH_MAX], set[5][1024], cores[16], msg[1024];
+    unsigned b = pg->base_port;
+    bool member = i < PLAYGROUND_MEMBERS;
+    if (!program_path(p.program, path, sizeof(path))) {
+        ctl_fail(ctl, CTL_SERVER, "NO_PROGRAM", "Build it first: make", "there is no %s", path);
+        return false;
+    }
+    if (member)
+        snprintf(set[0], sizeof(set[0]), "node.id=%u", i + 1);
+    else
+        snprintf(set[0], sizeof(set[0]), "node.id=%s", p.name);
+    snprintf(set[1], sizeof(set[1]), "node.data-dir=%s/%s", p.dir, p.name);
+    snprintf(set[2], sizeof(set[2]), "listen.client=127.0.0.1:%u", p.client_port);
+    snprintf(set[3], sizeof(set[3]), "listen.peer=127.0.0.1:%u", p.peer_port);
+    if (member)
+        snprintf(set[4], sizeof(set[4]),
+                 "cluster.members=1=127.0.0.1:%u,2=127.0.0.1:%u,3=127.0.0.1:%u", b + 301, b + 302,
+                 b + 303);
+    else
+        snprintf(set[4], sizeof(set[4]), "cluster.placement=127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u",
+                 b + 101, b + 102, b + 103);
+    snprintf(cores, sizeof(cores), "%u", pg->cores);
+    char host[40];
+    snprintf(host, sizeof(host), "node.host=%s", p.name);
+    const char *argv[20] = {p.program, "--set", set[0], "--set", set[1], "--set",
+                            set[2],    "--set", set[3], "--set", set[4]};
+    if (!member) {
+        /* Every node plays a host of its own, else no group could have three replicas here. */
+        argv[11] = "--set";
+        argv[12] = host;
+        argv[13] = "--cores";
+        argv[14] = cores;
+    }
+    if (process_spawn(&p, path, (char *const *)argv, msg, sizeof(msg)))
+        return true;
+    ctl_fail(ctl, CTL_SERVER, "START", NULL, "%s cannot be started: %s", p.name, msg);
+    return false;
+}
+
+/* ---- stop, status, destroy ---- */
+
+/* Stops the processes from..to-1 together: SIGTERM to all, one wait, then SIGKILL. */
+static int stop_range(const struct ctl *ctl, const struct playground *pg, unsigned from,
+                      unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        struct process p = playground_process(pg, i);
+        process_signal(&p, false);
+    }
+    int code = CTL_OK;
+    for (unsigned i = from; i < to; i++) {
+        struct process p = playground_process(pg, i);
+        if (!process_wait_end(&p, STOP_MS)) {
+            fprintf(stderr, "%s does not stop by itself, it is killed\n", p.name);
+            process_signal(&p, true);
+            if (!process_wait_end(&p, KILL_MS))
+                code = ctl_fail(ctl, CTL_SERVER, "TIMEOUT", NULL, "%s cannot be stopped (pid %d)",
+                                p.name, (int)process_pid(&p));
+        }
+        if (!process_pid(&p))
+            process_forget(&p);
+    }
+    return code;
+}
+
+static int stop(const struct ctl *ctl, const struct playground *pg, int only)
+{
+    if (only >= 0)
+        return stop_range(ctl, pg, (unsigned)only, (unsigned)only + 1);
+    /* The nodes first: they report to placementd to the end. */
+    int a = stop_range(ctl, pg, PLAYGROUND_MEMBERS, playground_count(pg));
+    int b = stop_range(ctl, pg, 0, PLAYGROUND_MEMBERS);
+    return a ? a : b;
+}
+
+static int status(const struct ctl *ctl, const struct playground *pg)
+{
+    json_t *list = json_array();
+    struct out_table *t =
+        ctl->output == CTL_JSON ? NULL : out_table_new(ctl, "NAME PROGRAM STATE >PID ADDRESS");
+    bool all = true;
+    for (unsigned i = 0; i < playground_count(pg); i++) {
+        struct process p = playground_process(pg, i);
+        char address[32];
+        pid_t pid = process_pid(&p);
+        const char *state = pid ? "running" : "stopped";
+        all = all && pid;
+        snprintf(address, sizeof(address), "127.0.0.1:%u", p.client_port);
+        json_array_append_new(list, json_pack("{s:s,s:s,s:o,s:s,s:s}", "program", p.program, "name",
+                                              p.name, "pid", pid ? json_integer(pid) : json_null(),
+                                              "state", state, "address", address));
+        if (!t)
+            continue;
+        out_table_row(t);
+        out_table_cell(t, "%s", p.name);
+        out_table_cell(t, "%s", p.program);
+        out_table_cell(t, "%s", state);
+        pid ? out_table_cell(t, "%d", (int)pid) : out_table_cell(t, "-");
+        out_table_cell(t, "%s", address);
+    }
+    if (t) {
+        out_table_end(t);
+        printf("URL: %s\n", pg->url);
+        json_decref(list);
+    } else {
+        out_json(json_pack("{s:o,s:s}", "processes", list, "url", pg->url));
+    }
+    return all ? CTL_OK : CTL_NEGATIVE;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static int destroy(const struct ctl *ctl, const struct playground *pg)
+{
+    char question[700], path[600];
+    const char *name = strrchr(pg->dir, '/');
+    snprintf(question, sizeof(question), "This stops the playground and deletes all data in %s.",
+             pg->dir);
+    if (!ctl_confirm(ctl, question, name ? name + 1 : pg->dir))
+        return CTL_REFUSED;
+    int code = stop(ctl, pg, -1);
+    if (code != CTL_OK)
+        return code;
+    /* Only what the playground made: the directory may be one that others use too. */
+    for (unsigned i = 0; i < playground_count(pg) + 2; i++) {
+        unsigned n = playground_count(pg);
+        struct process p = playground_process(pg, i < n ? i : 0);
+        snprintf(path, sizeof(path), "%s/%s", pg->dir, i < n ? p.name : i == n ? "log" : "pid");
+        if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+            return ctl_fail(ctl, CTL_SERVER, "IO", NULL, "%s: %s", path, strerror(errno));
+    }
+    snprintf(path, sizeof(path), "%s/playground.json", pg->dir);
+    unlink(path);
+    rmdir(pg->dir);
+    return CTL_OK;
+}
+
+/* ---- the command ---- */
+
+struct asked {
+    unsigned long long nodes, groups, cores, base_port; /* 0: not given */
+    const char *dir;
+};
+
+static bool parse(struct ctl *ctl, int argc, char **argv, struct asked *a)
+{
+    static const struct option options[] = {
+        {"nodes", required_argument, NULL, 'n'}, {"groups", required_argument, NULL, 'g'},
+        {"cores", required_argument, NULL, 'c'}, {"base-port", required_argument, NULL, 'p'},
+        {"dir", required_argument, NULL, 'd'},   {0}};
+    *a = (struct asked){.dir = "./run"};
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        unsigned long long *at = o == 'n'   ? &a->nodes
+                                 : o == 'g' ? &a->groups
+                                 : o == 'c' ? &a->cores
+                                            : &a->base_port;
+        unsigned long long max = o == 'n'   ? PLAYGROUND_NODES_MAX
+                                 : o == 'g' ? 16384
+                                 : o == 'c' ? 64
+                                            : 65000;
+        if (o == '?')
+            return false;
+        if (o == 'd')
+            a->dir = optarg;
+        else if (!ctl_parse_u64(optarg, at) || *at < 1 || *at > max)
+            return ctl_usage(ctl, "playground", "'%s' is not a number from 1 to %llu", optarg, max),
+                   false;
+    }
+    return true;
+}
+
+/* What is there, and what was asked for on top. */
+static int settle(struct ctl *ctl, const struct asked *a, bool start, struct playground *pg)
+{
+    if (start && mkdir(a->dir, 0700) != 0 && errno != EEXIST)
+        return ctl_fail(ctl, CTL_SERVER, "IO", NULL, "%s: %s", a->dir, strerror(errno));
+    char real[PATH_MAX];
+    if (!realpath(a->dir, real) || strlen(real) >= 400)
+        return ctl_fail(ctl, CTL_NEGATIVE, "NOT_FOUND", "Start one: kvctl playground start",
+                        "there is no playground in %s", a->dir);
+    *pg = (struct playground){.base_port = 7000, .nodes = 3, .groups = 8, .cores = 1};
+    snprintf(pg->dir, sizeof(pg->dir), "%s", real);
+    if (!playground_load(ctl, pg))
+        return CTL_SERVER;
+    if (!start && !pg->exists)
+        return ctl_fail(ctl, CTL_NEGATIVE, "NOT_FOUND", "Start one: kvctl playground start",
+                        "there is no playground in %s", real);
+    if (pg->exists && ((a->base_port && a->base_port != pg->base_port) ||
+                       (a->cores && a->cores != pg->cores) || (a->nodes && a->nodes < pg->nodes)))
+        return ctl_fail(ctl, CTL_REFUSED, "REFUSED",
+                        "Only --nodes can grow. Otherwise: kvctl playground destroy, then start.",
+                        "the playground in %s has %u nodes of %u cores from port %u on", real,
+                        pg->nodes, pg->cores, pg->base_port);
+    if (a->base_port)
+        pg->base_port = (unsigned)a->base_port;
+    if (a->nodes)
+        pg->nodes = (unsigned)a->nodes;
+    if (a->cores)
+        pg->cores = (unsigned)a->cores;
+    if (a->groups && !pg->exists)
+        pg->groups = (unsigned)a->groups;
+    set_url(pg);
+    return CTL_OK;
+}
+
+int cmd_playground(struct ctl *ctl, int argc, char **argv)
+{
+    struct playground pg;
+    struct asked a;
+    if (!parse(ctl, argc, argv, &a))
+        return CTL_USAGE;
+    const char *what = optind < argc ? argv[optind] : "";
+    const char *name = optind + 1 < argc ? argv[optind + 1] : NULL;
+    bool start = strcmp(what, "start") == 0, stopping = strcmp(what, "stop") == 0;
+    if (!start && !stopping && strcmp(what, "status") != 0 && strcmp(what, "destroy") != 0)
+        return ctl_usage(ctl, "playground", "playground wants start, stop, status or destroy");
+    if (optind + 2 < argc || (name && !start && !stopping))
+        return ctl_usage(ctl, "playground", "what is '%s'?", argv[argc - 1]);
+    int code = settle(ctl, &a, start, &pg);
+    if (code != CTL_OK)
+        return code;
+    int only = name ? playground_find(&pg, name) : -1;
+    if (name && (only < 0 || !pg.exists))
+        return ctl_fail(ctl, CTL_USAGE, "NOT_FOUND", "See: kvctl playground status",
+                        "the playground has no process '%s'", name);
+    if (start)
+        return playground_start(ctl, &pg, only);
+    if (stopping)
+        return stop(ctl, &pg, only);
+    return strcmp(what, "status") == 0 ? status(ctl, &pg) : destroy(ctl, &pg);
+}

@@ -1,0 +1,37 @@
+/* The playground: a local cluster of 3 placementd and N shardd.
+ *
+ * DIR/playground.json  what it is made of (nodes, groups, cores, ports)
+ * DIR/p1.. DIR/n1..    data directories
+ * DIR/log, DIR/pid     see process.h
+ * Thread: main.  Depends on: ctl.h, process. */
+#ifndef CTL_PLAYGROUND_H
+#define CTL_PLAYGROUND_H
+
+#include "client/ctl/ctl.h"
+#include "client/ctl/process.h"
+
+#define PLAYGROUND_MEMBERS 3u
+#define PLAYGROUND_NODES_MAX 90u
+
+struct playground {
+    char dir[512]; /* absolute */
+    unsigned base_port, nodes, groups, cores;
+    bool exists; /* playground.json was there */
+    char url[128];
+};
+
+/* Fills in what DIR/playground.json says. False: printed. */
+bool playground_load(const struct ctl *ctl, struct playground *pg);
+bool playground_save(const struct ctl *ctl, const struct playground *pg);
+unsigned playground_count(const struct playground *pg);
+/* i from 0: the members of placementd first, then the nodes. */
+struct process playground_process(const struct playground *pg, unsigned i);
+/* The index of the process of that name, or -1. */
+int playground_find(const struct playground *pg, const char *name);
+/* Starts process i. False: printed. */
+bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsigned i);
+
+/* playground_start.c: `only` is the index of the one process to start, or -1. */
+int playground_start(struct ctl *ctl, struct playground *pg, int only);
+
+#endif
