@@ -11,7 +11,7 @@ struct err_row {
 };
 
 #define ERR_ROW(name_, number, cls_, code, text_)                                                  \
-    {name_, ERR_CLASS_##cls_, code, #name_ + sizeof("ERR_") - 1, text_},
+    {name_, ERR_CLASS_##cls_, code, &#name_[sizeof("ERR_") - 1], text_},
 static const struct err_row rows[] = {ERR_TABLE(ERR_ROW)};
 #undef ERR_ROW
 
