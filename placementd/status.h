@@ -1,6 +1,6 @@
 /* cluster.status: the whole picture as one MessagePack map that translates to JSON one to one.
  *
- *   {"schema":1, "cluster":hex, "version":n, "health":"ok|degraded|unavailable|forming",
+ *   {"schema":1, "cluster":hex, "version":n, "health":"ok|degraded|unavailable|forming|unknown",
  *    "reasons":[text...], "from":member, "leader":member, "leader_addr":text,
  *    "authoritative":bool,
  *    "members":[{"id","client","peer","leader":bool,"self":bool,"heard_ms":n|nil}...],
@@ -9,9 +9,9 @@
  *    "groups":[{"id","first_slot","last_slot","epoch":[r,m],"leader":node|0,"term",
  *               "replicas":[{"node","id","role","match","created"}...],"bytes","keys"}...],
  *    "operators":[{"id","kind","group","step","steps","reason"}...]}
- * Node states: up, suspect, down, unknown (a new leader has not heard it yet, or the answer is not
- * authoritative), lost, draining, removed. Only the leader's answer is authoritative: liveness,
- * leaders and sizes are known to it alone.
+ * Health is unknown when a follower is asked. Node states: up, suspect, down, unknown (a new leader
+ * has not heard it yet, or the answer is not authoritative), lost, draining, removed. Only the
+ * leader's answer is authoritative: liveness, leaders and sizes are known to it alone.
  *
  * Pure reading. Owner: none.  Thread: the loop.  Depends on: server. */
 #ifndef PLACEMENTD_STATUS_H

@@ -19,6 +19,8 @@
 #define BACKOFF_MIN_NS (50 * NS_PER_MS)
 #define BACKOFF_MAX_NS (2 * NS_PER_S)
 #define REFUSED_NS (2 * NS_PER_S)
+#define ELECTION_NS (100 * NS_PER_MS) /* a member answers that there is no leader: soon there is   \
+                                       */
 /* Redirects in a row that are followed at once; then it waits, as with any failure. */
 #define REDIRECTS_MAX 3u
 
@@ -40,7 +42,7 @@ struct report {
     bool has_redirect;
     struct io_addr redirect;
     unsigned redirects;
-    uint64_t backoff; /* ns */
+    unsigned failures; /* in a row, without any answer */
     uint32_t msgid;
     uint32_t asked, asked_map; /* msgids awaited; 0: none */
     uint32_t node;
@@ -74,14 +76,28 @@ static void pause_for(struct report *r, uint64_t ns)
     io_timer_set(r->o.io, &r->next, io_now(r->o.io) + ns);
 }
 
-/* Gives this member up; the next attempt goes to the next one, after a while. */
-static void back_off(struct report *r)
+/* Gives this member up; the next attempt goes to the next one, after half to all of `ns`. */
+static void try_next(struct report *r, uint64_t ns)
 {
     r->has_redirect = false;
     r->target = (r->target + 1) % r->o.n_placement;
-    uint64_t wait = r->backoff / 2 + io_random(r->o.io) % (r->backoff / 2 + 1);
-    r->backoff = r->backoff * 2 < BACKOFF_MAX_NS ? r->backoff * 2 : BACKOFF_MAX_NS;
-    pause_for(r, wait);
+    pause_for(r, ns / 2 + io_random(r->o.io) % (ns / 2 + 1));
+}
+
+/* No sense was got out of this member. The wait doubles with each round through all of them: one
+ * dead member must not keep us from the live ones. */
+static void back_off(struct report *r)
+{
+    unsigned rounds = r->failures++ / r->o.n_placement;
+    uint64_t ns = rounds < 6 ? BACKOFF_MIN_NS << rounds : BACKOFF_MAX_NS;
+    try_next(r, ns < BACKOFF_MAX_NS ? ns : BACKOFF_MAX_NS);
+}
+
+/* It lives, but cannot serve us now. */
+static void answered_not_now(struct report *r)
+{
+    r->failures = 0;
+    try_next(r, 2 * ELECTION_NS);
 }
 
 static void follow(struct report *r, struct slice raw_error)
@@ -178,7 +194,7 @@ static void connect_next(struct report *r)
 
 static void succeeded(struct report *r)
 {
-    r->backoff = BACKOFF_MIN_NS;
+    r->failures = 0;
     r->redirects = 0;
     r->refused = ERR_OK;
 }
@@ -195,7 +211,7 @@ static void on_register_error(struct report *r, const struct rpc_message *m)
         r->refused = e.err;
         pause_for(r, REFUSED_NS);
     } else {
-        back_off(r);
+        answered_not_now(r);
     }
 }
 
@@ -232,7 +248,7 @@ static void on_heartbeat_error(struct report *r, const struct rpc_message *m)
         r->registered = false;
         send_register(r);
     } else {
-        back_off(r);
+        answered_not_now(r);
     }
 }
 
@@ -381,7 +397,6 @@ struct report *report_create(const struct report_options *o)
     memcpy(r->placement, o->placement, o->n_placement * sizeof(*o->placement));
     r->o.placement = r->placement;
     r->self = o->self;
-    r->backoff = BACKOFF_MIN_NS;
     r->next.fn = on_next;
     r->answer.fn = on_answer_timeout;
     /* All nodes of a cluster start together: not all at the same member first. */
