@@ -274,10 +274,13 @@ static void replay_entry(struct group_log *l, const struct wal_record *r, struct
         l->damaged = true;
         return;
     }
-    if (l->n == 0 && r->index > l->base)
-        clear(l, r->index - 1, r->index - 1 == l->base ? l->base_term : 0);
-    if (r->index <= l->base || r->index > group_log_last(l) + 1) {
-        l->damaged = true; /* a gap, or an entry below what was given up for good */
+    /* The WAL's oldest segments are given up, so a log begins anywhere; and what remains of it may
+     * be the tail of entries that were replaced from further below. group_start() checks that the
+     * engine has what is missing. */
+    if (r->index <= l->base || (l->n == 0 && r->index > l->base + 1))
+        clear(l, r->index - 1, 0);
+    if (r->index > group_log_last(l) + 1) {
+        l->damaged = true;
         return;
     }
     group_log_truncate(l, r->index);

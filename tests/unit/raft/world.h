@@ -303,6 +303,7 @@ static enum err node_start_group(struct node *x, bool create, bool campaign)
     x->state = x->disk.state;
     x->disk.exists = true;
     x->install_due = 0;
+    x->term_seen = 0; /* a term that was not durable is forgotten */
     return group_start(x->set, &o, &x->g);
 }
 
@@ -313,8 +314,13 @@ static void node_start(struct node *x)
     if (!x->disk.exists)
         return;
     enum err e = node_start_group(x, !group_set_has_log(x->set, GROUP), false);
-    if (e != ERR_OK)
-        violate("node %u: start: %s", x->id, err_name(e));
+    if (e != ERR_OK) {
+        const struct group_log *l = &group_set_slot(x->set, GROUP)->log;
+        violate("node %u: start: %s: log %llu(%llu) + %zu damaged %d, durable %llu(%llu)", x->id,
+                err_name(e), (unsigned long long)l->base, (unsigned long long)l->base_term, l->n,
+                l->damaged, (unsigned long long)x->disk.at.index,
+                (unsigned long long)x->disk.at.term);
+    }
 }
 
 static void node_close(struct node *x)
