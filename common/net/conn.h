@@ -59,7 +59,8 @@ void conn_detach(struct conn *c, void (*done)(void *arg, int handle, struct slic
 void conn_feed(struct conn *c, struct slice data);
 void *conn_arg(const struct conn *c);
 void conn_set_arg(struct conn *c, void *arg);
-/* Gives it to another owner on this core, also inside on_message: the messages that follow go there. */
+/* Gives it to another owner on this core, also inside on_message: the messages that follow go
+ * there. */
 void conn_set_ops(struct conn *c, const struct conn_ops *ops, void *arg);
 
 #endif

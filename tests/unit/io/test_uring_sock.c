@@ -1,6 +1,7 @@
 /* Sockets on io_uring, in each way of receiving that kernels offer. */
 #include <check.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -420,6 +421,41 @@ START_TEST(more_bytes_than_buffers)
 }
 END_TEST
 
+static int turns;
+static void count_turn(void *arg)
+{
+    (void)arg;
+    turns++;
+}
+
+/* Out of file handles: the connection waits in the backlog, the loop does not spin. */
+START_TEST(accept_without_handles)
+{
+    struct rlimit before, few;
+    struct sockaddr_in sa = {.sin_family = AF_INET};
+    begin(modes[_i]);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = (rlim_t)fd + 1;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    run_for(2 * NS_PER_MS); /* hands the accept, with the limit of now, to the kernel */
+    sa.sin_port = htons(addr.port);
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    turns = 0;
+    io_set_turn_hook(io, count_turn, NULL);
+    run_for(350 * NS_PER_MS);
+    ck_assert_int_lt(turns, 20);
+    ck_assert_ptr_null(server.s);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    run_for(150 * NS_PER_MS);
+    ck_assert_ptr_nonnull(server.s);
+    close(fd);
+    finish();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("uring_sock");
@@ -437,6 +473,7 @@ int main(void)
     tcase_add_loop_test(t, close_while_connecting, 0, n);
     tcase_add_loop_test(t, port_in_use, 0, n);
     tcase_add_loop_test(t, more_bytes_than_buffers, 0, n);
+    tcase_add_loop_test(t, accept_without_handles, 0, n);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
