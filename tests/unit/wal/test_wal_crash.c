@@ -171,14 +171,41 @@ START_TEST(what_was_replayed_survives_a_power_cut)
 }
 END_TEST
 
-/* ---- damage ---- */
-
 static struct inode *segment(uint64_t number)
 {
     char path[64];
     snprintf(path, sizeof path, "w/wal-%016llx.log", (unsigned long long)number);
     return fake_inode(path);
 }
+
+/* A process is killed with a write under way that the kernel finishes only after the log was opened
+ * again. It must not be taken up: what came after the opening has its sequence numbers. */
+START_TEST(a_write_that_lands_late_is_not_taken_up)
+{
+    owner_open(&o);
+    append_many(10, 2);
+    uint64_t at = o.durable % o.segment_size;
+    struct inode *x = segment(o.durable / o.segment_size);
+    owner_append(&o);
+    wal_flush(o.wal);
+    uint8_t *late = mem_dup(x->cur + at, WAL_BLOCK);
+    memset(x->cur + at, 0, WAL_BLOCK);
+    close_dead();
+    owner_open(&o);
+    ck_assert_uint_eq(o.replayed, 10);
+    ck_assert_uint_eq(x->n, at); /* and truncation waits for direct writes */
+    if (at + WAL_BLOCK <= x->n)
+        memcpy(x->cur + at, late, WAL_BLOCK);
+    free(late);
+    append_many(10, 2);
+    close_dead();
+    owner_open(&o);
+    ck_assert_uint_eq(o.replayed, 20);
+    wal_close(o.wal);
+}
+END_TEST
+
+/* ---- damage ---- */
 
 struct copy {
     struct names names;
@@ -394,30 +421,39 @@ START_TEST(files_that_do_not_belong_are_refused)
 }
 END_TEST
 
-/* A user stores bytes that look like the segment's own commits, at the place of one. */
+/* A user stores bytes that are a commit for exactly the place they come to stand at; only the salt
+ * of the segment is not theirs to know. */
 START_TEST(commits_inside_values_are_not_taken_for_commits)
 {
     o.max_payload = 100;
     owner_open(&o);
     append_many(7, 1);
-    uint64_t number = o.durable / o.segment_size;
-    struct wal_record r = {.type = WAL_STATE, .index = ++o.state};
-    uint8_t *copy = mem_dup(segment(number)->cur + 4096, 20480);
+    uint64_t number = o.durable / o.segment_size, at = o.durable % o.segment_size;
+    struct wal_segment_header h;
+    const char *why;
+    uint32_t version;
+    ck_assert_int_eq(
+        wal_segment_header_decode(slice_of(segment(number)->cur, WAL_BLOCK), &h, &why, &version),
+        ERR_OK);
+    h.salt = 0;
+    struct wal_commit_header forged = {.sequence = 1000, .length = WAL_COMMIT_HEADER};
     /* The payload begins 88 bytes into the commit; from its 4008th byte on it lies on a block. */
-    uint8_t *p = mem_zalloc(4008 + 8192);
-    memcpy(p + 4008, copy, 8192);
-    wal_append(o.wal, &r, slice_of(p, 4008 + 8192), &o.state_lsn);
+    enum { BEFORE = WAL_BLOCK - WAL_COMMIT_HEADER - WAL_RECORD_HEADER };
+    uint8_t *p = mem_zalloc(BEFORE + 4096);
+    wal_commit_encode(&forged, wal_segment_seed(&h), o.durable + WAL_BLOCK, p + BEFORE);
+    struct wal_record r = {.type = WAL_STATE, .index = ++o.state};
+    wal_append(o.wal, &r, slice_of(p, BEFORE + 4096), &o.state_lsn);
     wal_flush(o.wal);
     drain();
     ck_assert_uint_eq(o.state_acked, o.state);
-    uint64_t at = o.state_lsn % o.segment_size - WAL_COMMIT_HEADER;
-    ck_assert_int_eq(memcmp(segment(number)->cur + at + 4096, copy, 4096), 0);
+    ck_assert_uint_eq(o.state_lsn % o.segment_size, at + WAL_COMMIT_HEADER);
+    ck_assert_int_eq(memcmp(segment(number)->cur + at + WAL_BLOCK, p + BEFORE, 48), 0);
     free(p);
-    free(copy);
-    segment(number)->cur[at] ^= 1; /* torn: the value's bytes stand behind it */
-    close_dead();
+    uint64_t end = o.durable % o.segment_size;
+    wal_close(o.wal);
     struct inode *x = segment(number);
-    memset(x->cur + o.durable % o.segment_size, 0, 4096); /* no closing mark */
+    x->cur[at] ^= 1;                    /* torn: the value's bytes stand behind it */
+    memset(x->cur + end, 0, WAL_BLOCK); /* and killed: no closing mark */
     o.state_acked = 0;
     owner_open(&o);
     wal_close(o.wal);
@@ -454,6 +490,7 @@ int main(void)
     tcase_add_test(t, writes_are_torn_at_every_sector);
     tcase_add_test(t, many_lives_end_in_power_cuts);
     tcase_add_test(t, what_was_replayed_survives_a_power_cut);
+    tcase_add_test(t, a_write_that_lands_late_is_not_taken_up);
     tcase_add_loop_test(t, flipped_bits_are_noticed, 0, 2);
     tcase_add_test(t, a_missing_segment_is_noticed);
     tcase_add_test(t, files_that_do_not_belong_are_refused);
