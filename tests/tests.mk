@@ -13,7 +13,7 @@ SIM_BASE := $(call src,common/base)
 # Rooms that the simulated world runs. io without what touches the kernel.
 SIM_ROOMS := $(filter-out $(SIM_REAL),$(foreach r,meta wire io net wal raft,$(call src,common/$(r))))
 SIM_SRC := $(filter-out $(SIM_MAINS),$(call src,tests/sim)) $(SIM_BASE) $(SIM_ROOMS)
-LIBS_sim := -lraft -lmsgpackc -lisal -ljansson
+LIBS_sim := -lraft -lmsgpackc -lisal -ljansson -lm
 
 $(BUILD)/simobj/%.o: %.c
 	@mkdir -p $(@D)

@@ -108,6 +108,7 @@ void sim_disk_fail(struct sim_host *h, unsigned writes, unsigned reads); /* k-th
 void sim_disk_capacity(struct sim_host *h, uint64_t bytes);              /* UINT64_MAX: no limit */
 uint64_t sim_disk_used(const struct sim_host *h);
 void sim_disk_lie(struct sim_host *h, bool lie); /* syncs that do nothing: a planted bug */
+void sim_disk_all_lie(bool lie);                 /* of every host to be created */
 void sim_disk_wipe(struct sim_host *h);          /* host down */
 /* Flips one random bit of a file whose path contains `part`. False: no such file with data. */
 bool sim_disk_flip(struct sim_host *h, const char *part);

@@ -9,6 +9,13 @@
 
 #include "tests/sim/sim_fileop.h"
 
+static bool all_lie;
+
+void sim_disk_all_lie(bool lie)
+{
+    all_lie = lie;
+}
+
 void sim_fs_host_init(struct sim_host *h)
 {
     struct sim_disk *d = &h->disk;
@@ -18,6 +25,7 @@ void sim_fs_host_init(struct sim_host *h)
     list_init(&d->ops);
     list_init(&d->files);
     d->capacity = UINT64_MAX;
+    d->lie = all_lie;
     d->slow = 1;
     d->root = fs_inode_create(h, true);
     d->root->refs = 1;

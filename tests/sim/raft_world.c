@@ -1,0 +1,299 @@
+/* The raft world: replicated registers over the real driver, WAL and peer links.
+ *
+ * Clients run in the world itself: each proposes or reads at a node that thinks it leads (deposed
+ * ones included: that is where stale reads come from), one operation at a time, and gives up after
+ * a while. First the faults, then all is healed and everything has to work; in the end every
+ * replica must have the same state. */
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "tests/sim/checker_raft.h"
+#include "tests/sim/history.h"
+#include "tests/sim/nemesis.h"
+#include "tests/sim/raft_node.h"
+#include "tests/sim/violation.h"
+#include "tests/sim/world.h"
+
+#define MAX_CLIENTS 64u
+#define LIN_BUDGET 3000000u
+
+struct client {
+    struct sim_event event; /* next operation, or the patience's end */
+    bool waiting;
+    uint64_t op;  /* unique number of the operation under way */
+    size_t entry; /* in the history */
+    enum lin_kind kind;
+    unsigned group, key;
+    uint32_t seen[RAFT_NODE_GROUPS + 1][RAFT_NODE_KEYS]; /* last read value, for cas */
+};
+
+static struct {
+    const struct scenario *s;
+    struct raft_node *node[SIM_HOSTS];
+    struct history history;
+    struct client client[MAX_CLIENTS];
+    uint64_t next_op;
+    uint32_t next_value;
+    bool quiet; /* no more operations */
+    uint64_t done_after_heal[RAFT_NODE_GROUPS + 1];
+    bool healed;
+} W;
+
+/* ---- processes ---- */
+
+static void on_done(uint64_t op, enum err result, uint32_t value);
+static const struct raft_node_ops node_ops = {.done = on_done};
+
+static void start_inside(void *arg)
+{
+    unsigned number = sim_host_number(arg);
+
+    W.node[number] = raft_node_start(number, W.s, &node_ops, W.s->nodes);
+}
+
+static void start(struct sim_host *h)
+{
+    W.node[sim_host_number(h)] = NULL;
+    sim_log("n%u starts", sim_host_number(h));
+    sim_host_start(h, start_inside, h);
+}
+
+static struct raft_node *running(unsigned number)
+{
+    struct sim_host *h = sim_host_find(number);
+
+    return sim_host_up(h) && !sim_host_paused(h) ? W.node[number] : NULL;
+}
+
+/* Any of the nodes that think they lead the group; 0: none. */
+static unsigned find_leader(unsigned group)
+{
+    unsigned found = 0, seen = 0;
+
+    for (unsigned i = 1; i <= W.s->nodes; i++) {
+        struct raft_node *n = running(i);
+        if (n && group_state_of(n->replica[group].group) == GROUP_LEADER && sim_below(++seen) == 0)
+            found = i;
+    }
+    return found;
+}
+
+/* ---- clients ---- */
+
+static void rest(struct client *c)
+{
+    uint64_t mean = (uint64_t)(W.s->think_ms * 1e6);
+
+    c->waiting = false;
+    sim_at(&c->event, sim_now() + sim_below(2 * mean + 1));
+}
+
+static void on_done(uint64_t op, enum err result, uint32_t value)
+{
+    for (unsigned i = 0; i < W.s->clients; i++) {
+        struct client *c = &W.client[i];
+        if (!c->waiting || c->op != op)
+            continue;
+        if (result == ERR_OK) {
+            history_ok(&W.history, c->entry, value, sim_now());
+            if (c->kind == LIN_GET)
+                c->seen[c->group][c->key] = value;
+            if (W.healed)
+                W.done_after_heal[c->group]++;
+        } else if (result == ERR_CONDITION_FAILED) {
+            history_refused(&W.history, c->entry, sim_now());
+        } else {
+            history_fail(&W.history, c->entry, sim_now());
+        }
+        rest(c);
+        return;
+    }
+}
+
+struct call {
+    struct client *c;
+    struct raft_node *n;
+    struct machine_command command;
+    enum err result;
+};
+
+static void call_inside(void *arg)
+{
+    struct call *a = arg;
+
+    if (a->c->kind == LIN_GET)
+        raft_node_read(a->n, a->c->group, a->c->key, a->c->op);
+    else
+        a->result = raft_node_propose(a->n, a->c->group, &a->command);
+}
+
+static void begin_operation(struct client *c)
+{
+    static const enum lin_kind kinds[] = {LIN_PUT, LIN_PUT, LIN_CAS, LIN_DEL};
+    struct call a = {.c = c, .result = ERR_OK};
+    char key[32], value[32];
+    uint32_t v = 0, expected = 0;
+    unsigned at;
+
+    c->group = 1 + (unsigned)sim_below(W.s->groups);
+    c->key = (unsigned)sim_below(W.s->keys);
+    at = find_leader(c->group);
+    if (!at) {
+        rest(c);
+        return;
+    }
+    c->kind = sim_below(100) < W.s->reads ? LIN_GET : kinds[sim_below(4)];
+    c->op = ++W.next_op;
+    if (c->kind == LIN_PUT || c->kind == LIN_CAS) {
+        snprintf(value, sizeof value, "v%u", ++W.next_value);
+        v = history_value(&W.history, slice_str(value));
+    }
+    if (c->kind == LIN_CAS)
+        expected = c->seen[c->group][c->key];
+    snprintf(key, sizeof key, "g%uk%u", c->group, c->key);
+    c->entry = history_call(&W.history, (uint32_t)(c - W.client), c->kind,
+                            history_key(&W.history, slice_str(key)), v, expected, sim_now());
+    c->waiting = true;
+    a.n = W.node[at];
+    a.command = (struct machine_command){c->op, (uint8_t)c->kind, (uint8_t)c->key, v, expected};
+    sim_at(&c->event, sim_now() + 300 * NS_PER_MS + sim_below(1500 * NS_PER_MS));
+    if (sim_host_call(sim_host_find(at), call_inside, &a) && a.result != ERR_OK && c->waiting) {
+        history_fail(&W.history, c->entry, sim_now());
+        rest(c);
+    }
+}
+
+static void on_client(struct sim_event *e)
+{
+    struct client *c = CONTAINER_OF(e, struct client, event);
+
+    if (c->waiting) {
+        history_info(&W.history, c->entry, sim_now());
+        c->waiting = false;
+    }
+    if (!W.quiet)
+        begin_operation(c);
+}
+
+/* ---- faults of the world's own ---- */
+
+struct transfer {
+    struct raft_node *n;
+    unsigned group, to;
+};
+
+static void transfer_inside(void *arg)
+{
+    struct transfer *t = arg;
+
+    (void)!group_transfer(t->n->replica[t->group].group, t->to);
+    io_again(t->n->io);
+}
+
+static void transfer(void)
+{
+    struct transfer t = {.group = 1 + (unsigned)sim_below(W.s->groups)};
+    unsigned at = find_leader(t.group);
+
+    if (!at)
+        return;
+    t.n = W.node[at];
+    t.to = (unsigned)sim_below(W.s->nodes + 1);
+    if (t.to != at)
+        sim_host_call(sim_host_find(at), transfer_inside, &t);
+}
+
+/* ---- judgement ---- */
+
+static void judge_history(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *why = open_memstream(&text, &size);
+    enum lin_verdict v = history_check(&W.history, LIN_BUDGET, why);
+
+    fclose(why);
+    if (v == LIN_BAD)
+        sim_violation("not linearizable: %s", text);
+    if (v == LIN_UNDECIDED)
+        printf("note: %s", text);
+    free(text);
+}
+
+static void judge_equal(void)
+{
+    for (unsigned g = 1; g <= W.s->groups; g++) {
+        const struct raft_replica *first = &W.node[1]->replica[g];
+        for (unsigned i = 2; i <= W.s->nodes; i++) {
+            const struct raft_replica *r = &W.node[i]->replica[g];
+            if (r->applied.index != first->applied.index)
+                sim_violation("group %u: n1 has applied %llu, n%u %llu, in peace", g,
+                              (unsigned long long)first->applied.index, i,
+                              (unsigned long long)r->applied.index);
+            if (r->machine.hash != first->machine.hash)
+                sim_violation("group %u: n1 and n%u differ in state", g, i);
+        }
+    }
+}
+
+static void judge_live(void)
+{
+    for (unsigned i = 1; i <= W.s->nodes; i++)
+        if (!sim_host_up(sim_host_find(i)))
+            sim_violation("n%u is down in peace", i);
+    for (unsigned g = 1; g <= W.s->groups; g++)
+        if (W.done_after_heal[g] == 0)
+            sim_violation("group %u has done nothing for %.1f s in peace", g, W.s->healthy);
+}
+
+static void collect(struct world_result *out)
+{
+    const struct sim_stats *st = sim_stats();
+
+    *out = (struct world_result){
+        .trace = sim_trace_hash(),
+        .events = sim_events(),
+        .ok = history_count(&W.history, HISTORY_OK),
+        .failed = history_count(&W.history, HISTORY_FAIL),
+        .unknown = history_count(&W.history, HISTORY_INFO),
+        .leaderships = checker_raft_leaderships(),
+        .entries = checker_raft_entries(),
+        .crashes = st->crashes,
+        .lost_blocks = st->lost_blocks,
+        .lost_names = st->lost_names,
+        .io_errors = st->io_errors,
+        .resets = st->resets,
+        .faults = nemesis_struck_all(),
+        .seconds = (double)sim_now() / 1e9,
+    };
+}
+
+void raft_world_run(const struct scenario *s, struct world_result *out)
+{
+    struct nemesis_ops ops = {.start = start, .transfer = transfer};
+    uint64_t faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
+
+    CHECK(s->groups <= RAFT_NODE_GROUPS && s->keys <= RAFT_NODE_KEYS && s->clients <= MAX_CLIENTS);
+    W.s = s;
+    history_init(&W.history);
+    checker_raft_begin();
+    for (unsigned i = 1; i <= s->nodes; i++)
+        start(sim_host_create(i));
+    nemesis_begin(s, s->nodes, faults_end, &ops);
+    for (unsigned i = 0; i < s->clients; i++) {
+        W.client[i].event.fn = on_client;
+        sim_at(&W.client[i].event, sim_now() + sim_below(NS_PER_S));
+    }
+    sim_run(faults_end);
+    nemesis_heal();
+    sim_run(sim_now() + (uint64_t)(s->healthy * 0.5e9));
+    W.healed = true;
+    sim_run(sim_now() + (uint64_t)(s->healthy * 0.5e9));
+    judge_live();
+    W.quiet = true;
+    sim_run(sim_now() + 3 * NS_PER_S);
+    judge_equal();
+    judge_history();
+    collect(out);
+}

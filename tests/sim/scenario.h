@@ -1,0 +1,67 @@
+/* Scenario files (*.scn): a workload and the faults it has to live with. One setting a line:
+ *
+ *   world raft|full        nodes N       groups N      placements N (full)
+ *   clients N              keys N        reads PERCENT          think-ms N (mean pause of a client)
+ *   seconds N              healthy N     segment-kib N
+ *   latency-us MIN MAX     spike SHARE MS    loss SHARE
+ *   fault NAME every SECONDS [for MIN MAX]     (names: nemesis.h)
+ *   swarm                  each seed takes a random part of the faults
+ *
+ * '#' begins a comment. Thread: none of its own. */
+#ifndef SIM_SCENARIO_H
+#define SIM_SCENARIO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+
+/* X(name, text) */
+#define FAULT_TABLE(X)                                                                             \
+    X(FAULT_KILL, "kill")                                                                          \
+    X(FAULT_POWER, "power")                                                                        \
+    X(FAULT_POWER_ALL, "power-all")                                                                \
+    X(FAULT_CRASH_FS, "crash-fs")                                                                  \
+    X(FAULT_PAUSE, "pause")                                                                        \
+    X(FAULT_CUT_IN, "cut-in")                                                                      \
+    X(FAULT_CUT_OUT, "cut-out")                                                                    \
+    X(FAULT_CUT, "cut")                                                                            \
+    X(FAULT_CUT_LINK, "cut-link")                                                                  \
+    X(FAULT_PARTITION, "partition")                                                                \
+    X(FAULT_CLOG, "clog")                                                                          \
+    X(FAULT_RESET, "reset")                                                                        \
+    X(FAULT_STALL, "stall")                                                                        \
+    X(FAULT_SLOW, "slow")                                                                          \
+    X(FAULT_CLOCK, "clock")                                                                        \
+    X(FAULT_WRITE_ERROR, "write-error")                                                            \
+    X(FAULT_READ_ERROR, "read-error")                                                              \
+    X(FAULT_DISK_FULL, "disk-full")                                                                \
+    X(FAULT_TRANSFER, "transfer")                                                                  \
+    X(FAULT_MEMBER, "member")
+
+#define FAULT_ENUM(name, text) name,
+enum fault { FAULT_TABLE(FAULT_ENUM) FAULT_COUNT };
+#undef FAULT_ENUM
+const char *fault_name(enum fault f);
+
+struct scenario_fault {
+    double every;    /* mean, s; 0: off */
+    double min, max; /* duration, s */
+};
+
+struct scenario {
+    char name[64];
+    bool full; /* world full instead of raft */
+    bool swarm;
+    unsigned nodes, groups, placements, clients, keys, reads;
+    double think_ms, seconds, healthy;
+    unsigned segment_kib;
+    double latency_min_us, latency_max_us, spike, spike_ms, loss;
+    struct scenario_fault fault[FAULT_COUNT];
+};
+
+/* ERR_NOT_FOUND, ERR_CONFIG with `msg`. */
+MUST_USE enum err scenario_load(const char *path, struct scenario *out, char *msg, size_t n);
+
+#endif

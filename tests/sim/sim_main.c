@@ -1,0 +1,255 @@
+/* The simulator's command line.
+ *
+ *   sim [--seeds N] [--seed S] [--scenario FILE]... [--jobs J] [--bug NAME] [--verbose]
+ *       [--history FILE]
+ *
+ * Each seed runs in a process of its own: a crash of the code under test is a finding, and the
+ * memory that crashed processes of the simulated world leave behind goes with it. Several
+ * scenarios take turns by seed. Exit code: 0 all well (with --bug: it was caught), 1 not. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/check.h"
+#include "common/raft/group_guard.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/violation.h"
+#include "tests/sim/world.h"
+
+#define MAX_SCENARIOS 64
+#define MAX_JOBS 64
+#define SEED_SECONDS 180
+
+struct options {
+    uint64_t seed, seeds;
+    const char *path[MAX_SCENARIOS];
+    unsigned n_paths, jobs;
+    const char *bug;
+    bool verbose;
+};
+
+struct slot {
+    pid_t pid;
+    uint64_t seed;
+};
+
+struct totals {
+    uint64_t seeds, failed, idle;
+    struct world_result sum;
+};
+
+static const struct {
+    const char *name;
+    unsigned bits;
+} bugs[] = {
+    {"vote-not-held", BUG_VOTE_NOT_HELD},
+    {"ack-early", BUG_ACK_EARLY},
+    {"read-local", BUG_READ_LOCAL},
+    {"apply-early", BUG_APPLY_EARLY},
+    {"read-no-term", BUG_READ_NO_TERM},
+    {"keep-log", BUG_KEEP_LOG},
+    {"fsync-lies", 0},
+};
+
+static bool plant(const char *name)
+{
+    for (size_t i = 0; i < sizeof bugs / sizeof *bugs; i++) {
+        if (strcmp(name, bugs[i].name) != 0)
+            continue;
+        group_test_bugs = bugs[i].bits;
+        if (strcmp(name, "fsync-lies") == 0)
+            sim_disk_all_lie(true);
+        return true;
+    }
+    return false;
+}
+
+/* ---- one seed, in a process of its own ---- */
+
+static void configure(const struct scenario *s)
+{
+    struct sim_net_config net = {
+        .latency_min = (uint64_t)(s->latency_min_us * 1e3),
+        .latency_max = (uint64_t)(s->latency_max_us * 1e3),
+        .spike = s->spike,
+        .spike_max = (uint64_t)(s->spike_ms * 1e6),
+        .loss = s->loss,
+    };
+
+    sim_net_configure(&net);
+}
+
+static _Noreturn void run_seed(const struct options *o, const struct scenario *s, uint64_t seed,
+                               struct world_result *out)
+{
+    alarm(SEED_SECONDS);
+    sim_set_verbose(o->verbose);
+    sim_begin(seed);
+    if (o->bug && !plant(o->bug)) {
+        fprintf(stderr, "sim: no such bug: %s\n", o->bug);
+        _exit(2);
+    }
+    configure(s);
+    raft_world_run(s, out);
+    fflush(stdout);
+    _exit(0);
+}
+
+/* ---- many ---- */
+
+static void add(struct totals *t, const struct world_result *r)
+{
+    struct world_result *s = &t->sum;
+
+    s->events += r->events;
+    s->ok += r->ok;
+    s->failed += r->failed;
+    s->unknown += r->unknown;
+    s->leaderships += r->leaderships;
+    s->entries += r->entries;
+    s->crashes += r->crashes;
+    s->lost_blocks += r->lost_blocks;
+    s->lost_names += r->lost_names;
+    s->io_errors += r->io_errors;
+    s->resets += r->resets;
+    s->faults += r->faults;
+    s->seconds += r->seconds;
+    t->idle += r->ok < 20;
+}
+
+static const char *path_of(const struct options *o, uint64_t seed)
+{
+    return o->path[seed % o->n_paths];
+}
+
+static void report_failure(const struct options *o, uint64_t seed, int status)
+{
+    if (WIFSIGNALED(status))
+        printf("seed %llu: ended by signal %d%s\n", (unsigned long long)seed, WTERMSIG(status),
+               WTERMSIG(status) == SIGALRM ? " (it took too long)" : "");
+    printf("FAILED seed %llu of %s\n  repeat: make sim SEED=%llu SCENARIO=%s%s%s\n",
+           (unsigned long long)seed, path_of(o, seed), (unsigned long long)seed, path_of(o, seed),
+           o->bug ? " BUG=" : "", o->bug ? o->bug : "");
+    fflush(stdout);
+}
+
+static void print_totals(const struct totals *t)
+{
+    const struct world_result *s = &t->sum;
+
+    printf("sim: %llu seeds, %llu failed; %.0f simulated s, %llu events; operations: %llu ok, "
+           "%llu failed, %llu unknown\n"
+           "     %llu leaderships, %llu entries; %llu faults: %llu crashes, %llu blocks and %llu "
+           "names lost, %llu I/O errors, %llu resets; %llu seeds with hardly any work\n",
+           (unsigned long long)t->seeds, (unsigned long long)t->failed, s->seconds,
+           (unsigned long long)s->events, (unsigned long long)s->ok, (unsigned long long)s->failed,
+           (unsigned long long)s->unknown, (unsigned long long)s->leaderships,
+           (unsigned long long)s->entries, (unsigned long long)s->faults,
+           (unsigned long long)s->crashes, (unsigned long long)s->lost_blocks,
+           (unsigned long long)s->lost_names, (unsigned long long)s->io_errors,
+           (unsigned long long)s->resets, (unsigned long long)t->idle);
+}
+
+static void run_all(const struct options *o, const struct scenario *scenarios, struct totals *t)
+{
+    struct slot slots[MAX_JOBS] = {0};
+    struct world_result *results = mmap(NULL, MAX_JOBS * sizeof *results, PROT_READ | PROT_WRITE,
+                                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint64_t next = o->seed, end = o->seed + o->seeds;
+    unsigned busy = 0;
+
+    CHECK(results != MAP_FAILED);
+    while (busy > 0 || next < end) {
+        unsigned at = 0;
+        int status;
+        pid_t pid;
+        if (next < end && busy < o->jobs) {
+            while (slots[at].pid)
+                at++;
+            memset(&results[at], 0, sizeof results[at]);
+            slots[at].seed = next++;
+            fflush(stdout);
+            slots[at].pid = fork();
+            CHECK(slots[at].pid >= 0);
+            if (slots[at].pid == 0)
+                run_seed(o, &scenarios[slots[at].seed % o->n_paths], slots[at].seed, &results[at]);
+            busy++;
+            continue;
+        }
+        pid = wait(&status);
+        while (at < o->jobs && slots[at].pid != pid)
+            at++;
+        CHECK(at < o->jobs);
+        busy--;
+        slots[at].pid = 0;
+        t->seeds++;
+        if (status != 0) {
+            t->failed++;
+            report_failure(o, slots[at].seed, status);
+            if (o->bug || t->failed >= 5)
+                end = next; /* enough is known */
+        } else {
+            add(t, &results[at]);
+        }
+        if (o->seeds == 1 && status == 0)
+            printf("seed %llu of %s: trace %016llx\n", (unsigned long long)slots[at].seed,
+                   path_of(o, slots[at].seed), (unsigned long long)results[at].trace);
+    }
+    munmap(results, MAX_JOBS * sizeof *results);
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(a, "--verbose") == 0) {
+            o->verbose = true;
+            continue;
+        }
+        if (!v)
+            return false;
+        i++;
+        if (strcmp(a, "--seeds") == 0)
+            o->seeds = strtoull(v, NULL, 10);
+        else if (strcmp(a, "--seed") == 0)
+            o->seed = strtoull(v, NULL, 10);
+        else if (strcmp(a, "--jobs") == 0)
+            o->jobs = (unsigned)atoi(v);
+        else if (strcmp(a, "--bug") == 0)
+            o->bug = v;
+        else if (strcmp(a, "--scenario") == 0 && o->n_paths < MAX_SCENARIOS)
+            o->path[o->n_paths++] = v;
+        else
+            return false;
+    }
+    return o->n_paths > 0 && o->jobs > 0 && o->jobs <= MAX_JOBS;
+}
+
+int main(int argc, char **argv)
+{
+    static struct scenario scenarios[MAX_SCENARIOS];
+    struct options o = {.seed = 1, .seeds = 1, .jobs = 2};
+    struct totals t = {0};
+    char msg[512];
+
+    if (!parse(argc, argv, &o)) {
+        fprintf(stderr, "usage: sim --scenario FILE... [--seeds N] [--seed S] [--jobs J] "
+                        "[--bug NAME] [--verbose]\n");
+        return 2;
+    }
+    for (unsigned i = 0; i < o.n_paths; i++)
+        if (scenario_load(o.path[i], &scenarios[i], msg, sizeof msg) != ERR_OK) {
+            fprintf(stderr, "sim: %s\n", msg);
+            return 2;
+        }
+    run_all(&o, scenarios, &t);
+    print_totals(&t);
+    if (o.bug) {
+        printf("bug %s: %s\n", o.bug, t.failed ? "caught" : "NOT caught");
+        return t.failed ? 0 : 1;
+    }
+    return t.failed ? 1 : 0;
+}

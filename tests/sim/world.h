@@ -1,0 +1,18 @@
+/* Worlds: a cluster in the simulator, its clients and its judgement. One a process. */
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include "tests/sim/scenario.h"
+
+/* What a seed achieved: a run counts only if work was done and the faults bit. */
+struct world_result {
+    uint64_t trace, events;
+    uint64_t ok, failed, unknown;
+    uint64_t leaderships, entries, crashes, lost_blocks, lost_names, io_errors, resets, faults;
+    double seconds; /* simulated */
+};
+
+/* Each runs the whole seed; ends the process with SIM_EXIT_VIOLATION if it finds one. */
+void raft_world_run(const struct scenario *s, struct world_result *out);
+
+#endif
