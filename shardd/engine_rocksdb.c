@@ -38,6 +38,8 @@
 
 enum { READ_TIER_ALL = 0, READ_TIER_CACHE = 1, READ_TIER_PERSISTED = 2 };
 enum { CHECKSUM_XXH3 = 4 };
+/* putv() allocates four arrays: up to here copying the value once more is cheaper. */
+enum { JOIN_MAX = 2048 };
 enum { LOG_LEVEL_WARN = 2 };
 
 struct engine {
@@ -142,7 +144,6 @@ static void set_table_options(rocksdb_options_t *o, rocksdb_cache_t *cache)
     /* Indexes and filters count against the cache: memory stays bounded with many replicas. */
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 1);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(t, 1);
-    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(t, 1);
     rocksdb_block_based_options_set_data_block_index_type(
         t, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
     rocksdb_options_set_block_based_table_factory(o, t);
@@ -161,6 +162,10 @@ static void set_memory_options(rocksdb_options_t *o, uint64_t memtable_size)
     rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
     rocksdb_options_set_enable_write_thread_adaptive_yield(o, 0);
     rocksdb_options_set_enable_pipelined_write(o, 0);
+    /* A get that misses the memtable skips its search (1.8 -> 0.7 us): 10 bits a key of 200 bytes.
+     */
+    rocksdb_options_set_memtable_prefix_bloom_size_ratio(o, 0.006);
+    rocksdb_options_set_memtable_whole_key_filtering(o, 1);
     rocksdb_options_set_table_cache_numshardbits(o, 2);
     rocksdb_options_set_max_open_files(o, -1);
     rocksdb_options_set_max_file_opening_threads(o, 1);
@@ -195,8 +200,12 @@ static void set_quiet_options(rocksdb_options_t *o)
 /* What the C API has no function for. Takes `o`. */
 static rocksdb_options_t *finish_options(rocksdb_options_t *o, char *msg, size_t n)
 {
+    /* Indexes and filters are pinned in the cache (a miss 0.57 -> 0.4 us, and never I/O for them);
+     * what has just been flushed goes there too, so that fewer reads have to leave the loop. */
     static const char more[] =
-        "avoid_flush_during_shutdown=true;avoid_unnecessary_blocking_io=true";
+        "avoid_flush_during_shutdown=true;avoid_unnecessary_blocking_io=true;"
+        "block_based_table_factory={prepopulate_block_cache=kFlushOnly;"
+        "metadata_cache_options={unpartitioned_pinning=kAll}}";
     rocksdb_options_t *out = rocksdb_options_create();
     char *error = NULL;
 
@@ -387,6 +396,15 @@ void engine_batch_put(struct engine_batch *b, struct slice key, struct slice val
 void engine_batch_put2(struct engine_batch *b, struct slice key, struct slice head,
                        struct slice body)
 {
+    uint8_t joined[JOIN_MAX];
+
+    if (head.n + body.n <= sizeof joined) {
+        memcpy(joined, head.p, head.n);
+        if (body.n > 0)
+            memcpy(joined + head.n, body.p, body.n);
+        engine_batch_put(b, key, slice_of(joined, head.n + body.n));
+        return;
+    }
     const char *keys[1] = {(const char *)key.p};
     const char *values[2] = {(const char *)head.p, (const char *)body.p};
     const size_t key_sizes[1] = {key.n}, value_sizes[2] = {head.n, body.n};
