@@ -20,6 +20,7 @@ struct member {
     uint64_t incarnation; /* 0: not heard yet */
     char client_addr[64]; /* "": not heard yet */
     uint64_t heard;       /* ns */
+    uint64_t refused;     /* incarnation that was shut out and logged; 0: none */
 };
 
 struct members {

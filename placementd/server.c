@@ -121,13 +121,16 @@ static void on_peer_hello(void *arg, struct conn *c, const struct peer_hello *he
 {
     struct server *s = arg;
     const struct cluster_member *known = cluster_find_member(&s->fsm.cluster, hello->node);
-    if (!members_find(&s->members, hello->node) || hello->purpose != PEER_RAFT) {
+    struct member *m = members_find(&s->members, hello->node);
+    if (!m || hello->purpose != PEER_RAFT) {
         log_warn("peer_refused", "member=%u reason=\"not in cluster.members\"", hello->node);
         conn_abort(c);
     } else if (known && known->incarnation != hello->incarnation) {
-        log_warn("peer_refused",
-                 "member=%u reason=\"its data directory was wiped: add it under a new id\"",
-                 hello->node);
+        if (m->refused != hello->incarnation)
+            log_warn("peer_refused",
+                     "member=%u reason=\"its data directory was wiped: add it under a new id\"",
+                     hello->node);
+        m->refused = hello->incarnation; /* it will knock again and again */
         conn_abort(c);
     } else {
         peer_take(s->peers, c, hello);
