@@ -105,10 +105,11 @@ static void on_request(void *arg, struct slice message)
     f->w->last = fc->c;
     if (f->garbage) {
         f->registers++;
-        static const uint8_t bad[] = {0x94, 1, 1, 0xc0, 0x81, 0xa1, 'x', 0x91, 1};
-        buf_append(out, bad, sizeof(bad));
+        static const uint8_t bad[] = {0x81, 0xa1, 'x', 0x91, 1};
         if (f->registers % 2)
             buf_append(out, "\xff\xff", 2);
+        rpc_put_result(out, m.msgid);
+        buf_append(out, bad, sizeof(bad));
     } else if (slice_eq(m.method, slice_str("node.register"))) {
         answer_register(f, &m, out);
     } else if (slice_eq(m.method, slice_str("node.heartbeat"))) {
