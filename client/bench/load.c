@@ -19,7 +19,8 @@ struct lane {
     struct load *load;
     kv_client *kv;
     struct rng rng;
-    uint64_t t0, key_number;
+    uint64_t t0;                 /* what latency counts from: in an open loop the intended start */
+    uint64_t called, key_number; /* the call itself: an operation cannot take effect before it */
     enum history_op op;
     uint64_t client, seq; /* history */
     unsigned value_len;
@@ -140,6 +141,7 @@ static void issue(struct lane *lane, uint64_t t0)
     kv_err e;
     keys_format(&l->keys, lane->key_number, lane->key);
     lane->t0 = t0;
+    lane->called = l->history ? now_ns() : t0;
     opts.flags = KV_BORROW;
     if (lane->op == HISTORY_GET) {
         e = kv_get_async(lane->kv, key, &opts, on_done, lane);
@@ -258,7 +260,7 @@ static void record(struct lane *lane, kv_err err, const kv_result *result, uint6
         .op = lane->op,
         .key = kv_bytes(lane->key, l->o->key_size),
         .value = kv_bytes(lane->value, lane->value_len),
-        .t0 = lane->t0,
+        .t0 = lane->called,
         .t1 = now,
         .err = err,
         .result = result,
