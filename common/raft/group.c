@@ -143,10 +143,12 @@ static void mirror_conf(struct group *g)
 void group_schedule(struct group *g)
 {
     uint64_t due = raft_timeout(&g->r);
+    /* SPIN: for a leader with a spare that was served once it would stay due for ever (N9). */
+    uint64_t spin = group_is_leader(g) ? g->set->o.heartbeat_ms / 2 : GROUP_SPIN_MS;
+    if (GUARD(SPIN) && due < g->ticked_ms + spin)
+        due = g->ticked_ms + spin;
     if (!list_empty(&g->reading) && g->ping_ms && g->ping_ms + GROUP_PING_MS < due)
         due = g->ping_ms + GROUP_PING_MS;
-    if (GUARD(SPIN) && due < g->ticked_ms + GROUP_SPIN_MS)
-        due = g->ticked_ms + GROUP_SPIN_MS;
     g->due_ms = due;
     group_set_arm(g->set, due);
 }

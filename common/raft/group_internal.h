@@ -49,7 +49,8 @@ struct group_peer {
     bool wants_snapshot;
     uint64_t echo;       /* newest stamp of ours that it answered in our term */
     uint64_t sent_stamp; /* newest stamp that we sent */
-    uint64_t sent_ms;    /* last append message */
+    uint64_t sent_ms;    /* last append message, */
+    uint64_t sent_prev;  /* and the index before its entries */
     struct group_stream stream;
 };
 

@@ -124,6 +124,7 @@ static void send_append(struct group *g, struct group_peer *p, const struct raft
     m.append.commit = a->leader_commit;
     m.append.n = n;
     p->sent_ms = now_ms(g->set);
+    p->sent_prev = a->prev_log_index;
     group_send(g, p->node, &m, entries);
 }
 
@@ -213,9 +214,10 @@ static void append_out(struct group *g, struct group_peer *p, const struct raft_
         return;
     }
     if (a->n_entries == 0) {
-        /* N13: a full window gives an empty message per submission: heartbeats are enough. */
-        bool full = a->prev_log_index < group_last_index(g) && a->prev_log_index > 0;
-        if (full && p->sent_ms + g->set->o.heartbeat_ms / 2 > now_ms(g->set))
+        /* N13: a full window gives the same empty message at each submission: heartbeats are
+         * enough. A probe is empty, too, but moves with each refusal. */
+        bool again = a->prev_log_index == p->sent_prev && a->prev_log_index < group_last_index(g);
+        if (again && p->sent_ms + g->set->o.heartbeat_ms / 2 > now_ms(g->set))
             return;
         if (streaming(p))
             send_neutral(g, p);

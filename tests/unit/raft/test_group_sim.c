@@ -1,6 +1,8 @@
 /* Random runs of the driver: crashes, cuts, loss, repeats and reordering, membership changes,
  * transfers, snapshots, a tiny memory budget; then everything heals and must get going again. A
- * failure prints its seed; run one with SEED=n, more with SEEDS=n, louder with VERBOSE=1. */
+ * failure prints its seed; run one with SEED=n, more with SEEDS=n, louder with VERBOSE=1. What the
+ * checkers find with guards left out or faults planted: GUARDS_OFF=mask (group_guard.h), and in a
+ * build with -DSHARDKV_TEST_HOOKS BUGS=mask. */
 #include <check.h>
 
 #include "tests/unit/raft/world.h"
@@ -52,6 +54,32 @@ static void start_read(struct node *x)
     }
 }
 
+static void change(struct node *l)
+{
+    struct group_conf c = l->g->conf;
+    uint64_t id = 1 + R(NODES);
+    struct group_member *m = (struct group_member *)(uintptr_t)group_conf_find(&c, id);
+    if (!m) {
+        if (c.n == NODES)
+            return;
+        c.member[c.n++] = (struct group_member){
+            .replica = id, .node = (uint32_t)id, .role = R(2) ? GROUP_STANDBY : GROUP_SPARE};
+    } else if (m->role == GROUP_VOTER && R(2)) {
+        m->role = R(2) ? GROUP_STANDBY : GROUP_SPARE;
+    } else if (m->role == GROUP_SPARE && R(2)) {
+        m->role = GROUP_STANDBY;
+    } else if (m->role == GROUP_STANDBY && R(4)) {
+        m->role = GROUP_VOTER;
+    } else {
+        unsigned at = (unsigned)(m - c.member);
+        memmove(m, m + 1, (c.n - at - 1) * sizeof *m);
+        c.n--;
+    }
+    if (group_change(l->g, &c) == ERR_OK)
+        S.changes++;
+    group_set_turn(l->set);
+}
+
 /* Every node that believes to lead gets something to do: the deposed ones, too. */
 static void work(void)
 {
@@ -77,34 +105,10 @@ static void work(void)
         }
         if (R(30) == 0 && !group_installing(x->g))
             flush(x);
+        if (S.conf && !S.healed && R(40) == 0 && group_state_of(x->g) == GROUP_LEADER)
+            change(x);
         group_set_turn(x->set);
     }
-}
-
-static void change(struct node *l)
-{
-    struct group_conf c = l->g->conf;
-    uint64_t id = 1 + R(NODES);
-    struct group_member *m = (struct group_member *)(uintptr_t)group_conf_find(&c, id);
-    if (!m) {
-        if (c.n == NODES)
-            return;
-        c.member[c.n++] = (struct group_member){
-            .replica = id, .node = (uint32_t)id, .role = R(2) ? GROUP_STANDBY : GROUP_SPARE};
-    } else if (m->role == GROUP_VOTER && R(2)) {
-        m->role = R(2) ? GROUP_STANDBY : GROUP_SPARE;
-    } else if (m->role == GROUP_SPARE && R(2)) {
-        m->role = GROUP_STANDBY;
-    } else if (m->role == GROUP_STANDBY && R(4)) {
-        m->role = GROUP_VOTER;
-    } else {
-        unsigned at = (unsigned)(m - c.member);
-        memmove(m, m + 1, (c.n - at - 1) * sizeof *m);
-        c.n--;
-    }
-    if (group_change(l->g, &c) == ERR_OK)
-        S.changes++;
-    group_set_turn(l->set);
 }
 
 static void crash(unsigned i)
@@ -176,6 +180,28 @@ static void heal(void)
     }
 }
 
+static void show(const struct node *x)
+{
+    const struct group *g = x->g;
+    if (!x->up || !g)
+        return;
+    printf("  node %u state %u term %llu log %llu+%zu stored %llu commit %llu applied %llu durable "
+           "%llu installing %d wanted %u conf@%llu/%llu:",
+           x->id, g->r.state, g->r.current_term, (unsigned long long)g->log->base, g->log->n,
+           g->r.last_stored, g->r.commit_index, (unsigned long long)g->applied.index,
+           (unsigned long long)g->durable.index, g->install.active, x->wanted,
+           g->r.configuration_committed_index, g->r.configuration_uncommitted_index);
+    for (uint32_t i = 0; i < g->conf.n; i++)
+        printf(" %llu%c", (unsigned long long)g->conf.member[i].replica,
+               "svp"[g->conf.member[i].role]);
+    for (unsigned i = 0; i < g->peers; i++)
+        printf(" [%llu match %llu stream %llu-%llu]", (unsigned long long)g->peer[i].replica,
+               (unsigned long long)group_match(g, g->peer[i].replica),
+               (unsigned long long)g->peer[i].stream.next,
+               (unsigned long long)g->peer[i].stream.end);
+    printf("\n");
+}
+
 static void check_end(uint64_t healed_at)
 {
     struct node *l = world_leader();
@@ -193,12 +219,19 @@ static void check_end(uint64_t healed_at)
     }
 }
 
+static uint64_t number(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
 static void run(uint64_t seed)
 {
     world_init(seed);
+    group_test_guards_off = (unsigned)number("GUARDS_OFF", 0);
     memset(&S, 0, sizeof S);
-    unsigned voters = R(4) ? 3 : R(3) ? 5 : 4;
-    S.conf = R(2);
+    unsigned voters = R(4) ? 3 : R(3) ? 5 : R(2) ? 4 : 1;
+    S.conf = R(3) > 0;
     S.every_ms = 1 + (unsigned)R(25);
     W.drop = (unsigned)(R(3) ? R(30) : R(200));
     W.dup = (unsigned)R(40);
@@ -232,6 +265,8 @@ static void run(uint64_t seed)
         check_end(healed_at);
     for (unsigned i = 1; i <= NODES; i++)
         S.installs += W.node[i].installs;
+    for (unsigned i = 1; getenv("VERBOSE") && i <= NODES; i++)
+        show(&W.node[i]);
     if (getenv("VERBOSE"))
         printf("seed %llu: %s; applied %llu proposals %llu elections %llu crashes %llu installs "
                "%llu changes %llu transfers %llu reads %llu refused %llu\n",
@@ -241,12 +276,6 @@ static void run(uint64_t seed)
                (unsigned long long)S.installs, (unsigned long long)S.changes,
                (unsigned long long)S.transfers, (unsigned long long)W.reads_done,
                (unsigned long long)W.reads_refused);
-}
-
-static uint64_t number(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
 START_TEST(random_runs)
