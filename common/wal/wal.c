@@ -144,8 +144,8 @@ static void rotate(struct wal *w, bool states)
 /* Makes `fill` one that takes `whole` bytes more. */
 static void make_room(struct wal *w, uint64_t whole)
 {
-    /* Once an append: states that fill a whole segment, or that leave no room for a record nearly as
-     * large as one, go on in the next without being asked for again. */
+    /* Once an append: states that fill a whole segment, or that leave no room for a record nearly
+     * as large as one, go on in the next without being asked for again. */
     bool states = !w->in_rotate;
     for (;;) {
         if (w->fill) {
@@ -188,7 +188,8 @@ void wal_append(struct wal *w, const struct wal_record *r, struct slice payload,
 
 void wal_review_oldest(struct wal *w)
 {
-    LIST_FOR (item, &w->segments) {
+    LIST_FOR(item, &w->segments)
+    {
         const struct wal_segment *s = wal_segment_of(item);
         if (s->states_end && s->states_end <= w->durable && s->number > w->states_segment) {
             w->states_segment = s->number;

@@ -140,6 +140,7 @@ struct wal_segment *wal_segment_next(struct wal *w, struct wal_segment *s); /* N
 void wal_segment_block(const struct wal *w, const struct wal_segment *s, uint8_t out[WAL_BLOCK]);
 /* Starts the most needed job, if any and none is running. */
 void wal_maintain(struct wal *w);
+void wal_job_drop(struct wal *w); /* at close: what a job owns whose io is gone */
 /* Blocking, any thread: zeros from begin to end, not synced. */
 MUST_USE enum err wal_write_zeros(struct fs_file *f, uint64_t begin, uint64_t end);
 void wal_path(const char *dir, enum wal_name kind, uint64_t number,

@@ -497,6 +497,7 @@ void wal_close(struct wal *w)
     if (io_timer_armed(&w->retry))
         io_timer_cancel(w->o.io, &w->retry);
     wal_reads_drop(w);
+    wal_job_drop(w);
     wal_commits_free(w);
     destroy(w);
 }

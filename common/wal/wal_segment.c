@@ -135,11 +135,13 @@ static void run(struct io_work *work)
         break;
     case JOB_TO_SPARE:
         fs_close(j->file);
+        j->file = NULL;
         e = fs_rename(j->from, j->to);
         break;
     case JOB_REMOVE:
     case JOB_REMOVE_SPARE:
         fs_close(j->file);
+        j->file = NULL;
         e = fs_unlink(j->from);
         break;
     }
@@ -205,6 +207,17 @@ static void on_job_done(struct io_work *work)
         return;
     wal_start(w);
     wal_maintain(w); /* nothing while a retry is set */
+}
+
+void wal_job_drop(struct wal *w)
+{
+    struct job *j = &w->job;
+    if (!j->running)
+        return;
+    if (j->kind != JOB_GROW)
+        fs_close(j->file);
+    if (j->kind != JOB_GROW && j->kind != JOB_PREPARE)
+        free(j->segment);
 }
 
 static void start(struct wal *w, enum job_kind kind, struct wal_segment *s)

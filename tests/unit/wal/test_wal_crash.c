@@ -220,7 +220,8 @@ static void save(void)
     saved.names = fake.cur;
     for (unsigned i = 0; i < saved.names.n; i++) {
         saved.n[i] = saved.names.at[i].inode->n;
-        saved.bytes[i] = mem_dup(saved.names.at[i].inode->cur, saved.n[i] + 1);
+        saved.bytes[i] = mem_alloc(saved.n[i] + 1);
+        memcpy(saved.bytes[i], saved.names.at[i].inode->cur, saved.n[i]);
     }
 }
 
