@@ -9,8 +9,9 @@
 #include "client/ctl/ctl.h"
 #include "client/ctl/output.h"
 
-#define STDIN_MAX ((8u << 20) + 1) /* the largest value there can be, and one byte to notice more  \
-                                    */
+#define STDIN_MAX                                                                                  \
+    ((8u << 20) + 1) /* the largest value there can be, and one byte to notice more                \
+                      */
 
 static int finish(const struct ctl *ctl, kv_err e, kv_result *r)
 {

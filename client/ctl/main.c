@@ -8,6 +8,7 @@
 
 #include "client/ctl/ctl.h"
 #include "client/ctl/output.h"
+#include "client/kvadmin.h"
 
 #define DEFAULT_URL "kv://127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103"
 #define CLOSE_MS 100u
@@ -174,6 +175,16 @@ kv_client *ctl_client(struct ctl *ctl, int *code)
         return ctl->kv;
     kv_options o = KV_OPTIONS_INIT;
     char msg[256] = "";
+    /* The library waits for a cluster to come, up to the deadline; who types a command wants to
+     * hear at once that nobody is there. */
+    struct shard_map map;
+    kv_err there = kvadmin_map(ctl->url, ctl->timeout_ms, &map, msg, sizeof(msg));
+    if (there == KV_UNREACHABLE) {
+        *code = ctl_fail_kv(ctl, there, false, msg);
+        return NULL;
+    }
+    if (there == KV_OK)
+        shard_map_close(&map);
     o.name = "kvctl";
     o.timeout_ms = ctl->timeout_ms;
     kv_err e = kv_open(ctl->url, &o, &ctl->kv, msg, sizeof(msg));

@@ -89,7 +89,9 @@ static bool somebody_died(const struct ctl *ctl, const struct playground *pg, in
 
 enum progress { WAITS_PLACEMENT, WAITS_NODES, WAITS_INIT, WAITS_LEADERS, READY };
 
-static enum progress look(const struct playground *pg, int only, char *what, size_t n)
+/* `begin`: when we started the processes. A node that was heard before that does not count. */
+static enum progress look(const struct playground *pg, int only, unsigned long long begin,
+                          char *what, size_t n)
 {
     struct kvadmin_status s;
     char msg[256];
@@ -102,14 +104,18 @@ static enum progress look(const struct playground *pg, int only, char *what, siz
     const struct process p = playground_process(pg, only < 0 ? 0 : (unsigned)only);
     for (unsigned i = 0; i < s.n_nodes; i++) {
         bool is_up = strcmp(s.nodes[i].state, "up") == 0;
+        bool since = s.nodes[i].heard && s.nodes[i].heard_ms < now_ms() - begin;
         up += is_up;
-        mine = mine || (is_up && strcmp(s.nodes[i].name, p.name) == 0);
+        mine = mine || (is_up && since && strcmp(s.nodes[i].name, p.name) == 0);
     }
     for (unsigned i = 0; i < s.n_groups; i++)
         led += s.groups[i].leader != 0;
     enum progress at = READY;
     if (only >= (int)PLAYGROUND_MEMBERS ? !mine : only < 0 && up < pg->nodes) {
-        snprintf(what, n, "%u of %u nodes have registered", up, pg->nodes);
+        if (only < 0)
+            snprintf(what, n, "%u of %u nodes have registered", up, pg->nodes);
+        else
+            snprintf(what, n, "%s has not registered", p.name);
         at = WAITS_NODES;
     } else if (!s.n_groups && only < 0) {
         at = WAITS_INIT;
@@ -131,14 +137,15 @@ static int init_cluster(const struct ctl *ctl, const struct playground *pg)
     return ctl_fail_kv(ctl, e, false, msg);
 }
 
-static int wait_ready(const struct ctl *ctl, const struct playground *pg, int only)
+static int wait_ready(const struct ctl *ctl, const struct playground *pg, int only,
+                      unsigned long long begin)
 {
     unsigned long long until = now_ms() + (ctl->timeout_given ? ctl->timeout_ms : READY_MS);
     char what[256] = "";
     for (;;) {
         if (somebody_died(ctl, pg, only))
             return CTL_SERVER;
-        enum progress at = look(pg, only, what, sizeof(what));
+        enum progress at = look(pg, only, begin, what, sizeof(what));
         if (at == READY)
             return CTL_OK;
         if (at == WAITS_INIT) {
@@ -167,8 +174,8 @@ int playground_start(struct ctl *ctl, struct playground *pg, int only)
     if (code == CTL_OK)
         code = spawn(ctl, pg, only, &started);
     /* A node started alone may be needed to make the majority of placementd: do not wait then. */
-    if (code == CTL_OK && (only < 0 || only >= (int)PLAYGROUND_MEMBERS))
-        code = wait_ready(ctl, pg, only);
+    if (code == CTL_OK && (only < 0 || (started && only >= (int)PLAYGROUND_MEMBERS)))
+        code = wait_ready(ctl, pg, only, begin);
     if (code != CTL_OK)
         return code;
     double seconds = (double)(now_ms() - begin) / 1000;
