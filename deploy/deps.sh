@@ -8,7 +8,8 @@ set -eu
 
 PACKAGES="gcc make pkg-config clang clang-format clang-tidy libclang-rt-dev shellcheck
   librocksdb-dev liburing-dev libmsgpack-dev check libisal-dev libsmartcols-dev libjansson-dev
-  libedit-dev uthash-dev libssl-dev python3 procps redis-server redis-tools"
+  libedit-dev python3 procps e2fsprogs"
+PACKAGES="$PACKAGES $*" # extra ones by argument: what only `make bench` needs
 RAFT_MIN=0.22
 LIST=/etc/apt/sources.list.d/shardkv-backports.list
 
@@ -27,6 +28,7 @@ if [ -z "$missing" ] && raft_ok; then
 fi
 
 command -v apt-get >/dev/null || {
+    # shellcheck disable=SC2086
     echo "make deps: this is not Debian; install by hand:" $PACKAGES "libraft-dev >= $RAFT_MIN" >&2
     exit 1
 }
@@ -38,7 +40,8 @@ else
     echo "make deps: needs root or sudo to install:$missing libraft-dev" >&2
     exit 1
 fi
-apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"; }
+# RUNLEVEL=1: an installed service (redis-server) is not started.
+apt() { as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 "$@"; }
 
 echo "make deps: installing${missing:-} libraft-dev (>= $RAFT_MIN)"
 apt -qq update
@@ -47,6 +50,7 @@ raft_candidate() { apt-cache madison libraft-dev | awk '{print $3}' | sort -rV |
 if ! raft_ok && ! dpkg --compare-versions "$(raft_candidate)" ge "$RAFT_MIN"; then
     # shellcheck disable=SC1091
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    # shellcheck disable=SC2016
     uri=$(apt-get indextargets --format '$(SITE) $(SUITE) $(ORIGIN)' 2>/dev/null |
         awk '$3 == "Debian" && $1 !~ /security/ {print $1; exit}')
     [ -n "$uri" ] || uri=$(awk '/^URIs:/ {print $2; exit} /^deb / {print $2; exit}' \

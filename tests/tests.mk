@@ -12,7 +12,13 @@ SIM_MAINS := tests/sim/sim_main.c tests/sim/lincheck.c
 SIM_BASE := $(call src,common/base)
 # Rooms that the simulated world runs. io without what touches the kernel.
 SIM_ROOMS := $(filter-out $(SIM_REAL),$(foreach r,meta wire io net wal raft,$(call src,common/$(r))))
-SIM_SRC := $(filter-out $(SIM_MAINS),$(call src,tests/sim)) $(SIM_BASE) $(SIM_ROOMS)
+SIM_SHARDD := $(filter-out shardd/main.c shardd/server.c shardd/engine_rocksdb.c,$(call src,shardd))
+SIM_CLIENT := $(addprefix client/,client_core.c client_conn.c client_map.c retry.c route_cache.c wheel.c)
+# placementd has functions of the same names as shardd: it is linked into one object of its own.
+SIM_PLACEMENT := $(filter-out placementd/main.c,$(call src,placementd) $(call src,placementd/plan)) \
+    tests/sim/sim_placement.c
+SIM_SRC := $(filter-out $(SIM_MAINS) tests/sim/sim_placement.c,$(call src,tests/sim)) $(SIM_BASE) \
+    $(SIM_ROOMS) $(SIM_SHARDD) $(SIM_CLIENT)
 LIBS_sim := -lraft -lmsgpackc -lisal -ljansson -lm
 
 $(BUILD)/simobj/%.o: %.c
@@ -22,7 +28,10 @@ $(BUILD)/simobj/%.o: %.c
 -include $(shell find $(BUILD)/simobj -name '*.d' 2>/dev/null)
 
 # Also what tests/unit/sim links with.
-$(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC))
+$(BUILD)/simobj/placement.o: $(call simobj,$(SIM_PLACEMENT))
+	@echo "  LD -r $@"
+	@$(LD) -r -o $@ $^ && objcopy --keep-global-symbol=sim_placement_start $@
+$(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC)) $(BUILD)/simobj/placement.o
 	@mkdir -p $(@D)
 	@echo "  AR    $@"
 	@rm -f $@ && ar rcs $@ $^
@@ -32,3 +41,60 @@ $(BUILD)/bin/lincheck: $(call simobj,$(LINCHECK_SRC))
 	$(call link,$^,$(LIBS_sim))
 $(BUILD)/bin/sim: $(call simobj,tests/sim/sim_main.c) $(BUILD)/lib/room_sim.a
 	$(call link,$^,$(LIBS_sim))
+
+.PHONY: sim
+sim: ## Run the simulator (SEEDS=2000, SEED=s, SCENARIO=f)
+sim: $(BUILD)/bin/sim
+	@$(BUILD)/bin/sim --seeds $(SEEDS) --jobs $(SIM_JOBS) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(SCENARIO),--scenario $(SCENARIO))
+
+# ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_ROOMS := raft wal net wire io meta base
+FUZZ_SRC := $(foreach r,$(FUZZ_ROOMS),$(call src,common/$(r)))
+FUZZ_CLANG := clang -std=c17 -D_GNU_SOURCE -I. -g -O1 -pthread -fsanitize=fuzzer,address,undefined
+define fuzz_rule
+$(BUILD)/fuzz/replay_$(1): $(call obj,tests/fuzz/fuzz_$(1).c tests/fuzz/replay.c) $(call need_ar,$(FUZZ_ROOMS))
+	$$(call link,$$^,$(LIBS_common))
+build/fuzz/fuzz_$(1): tests/fuzz/fuzz_$(1).c $(FUZZ_SRC)
+	@mkdir -p $$(@D)
+	@echo "  FUZZ  $$@"
+	@$(FUZZ_CLANG) $$^ -o $$@ $(LIBS_common)
+endef
+$(foreach f,$(FUZZ),$(eval $(call fuzz_rule,$(f))))
+
+.PHONY: fuzz-replay
+fuzz-replay: ## Replay the fuzz corpora
+fuzz-replay: $(FUZZ:%=$(BUILD)/fuzz/replay_%)
+	@for f in $(FUZZ); do $(BUILD)/fuzz/replay_$$f tests/fuzz/corpus/$$f/* || exit 1; done
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for FUZZ_SECONDS each (clang, libFuzzer)
+fuzz: $(FUZZ:%=build/fuzz/fuzz_%)
+	@for f in $(FUZZ); do echo "fuzz $$f"; mkdir -p build/fuzz/work/$$f; \
+	    build/fuzz/fuzz_$$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	        -artifact_prefix=build/fuzz/ build/fuzz/work/$$f tests/fuzz/corpus/$$f \
+	        2>build/fuzz/$$f.log || { tail -n 40 build/fuzz/$$f.log; exit 1; }; done
+
+.PHONY: lint
+lint: ## Check format, include rules and shell scripts
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format --dry-run -Werror
+	@tests/tidy.sh
+	@shellcheck deploy/*.sh tests/*.sh tests/cluster/*.sh
+
+.PHONY: check
+check: ## Everything: unit tests, fuzz corpora, simulator (SEEDS=2000), cluster tests
+check: all $(BUILD)/bin/lincheck
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory fuzz-replay
+	@$(MAKE) --no-print-directory sim
+	@KV_BIN=$(CURDIR)/$(BUILD)/bin tests/cluster/run.sh
+
+$(BUILD)/tests/bench/bench_limits: tests/bench/bench_limits.c
+	@mkdir -p $(@D)
+	@$(CC) $(STD) -O2 $(WARN) -pthread -o $@ $<
+.PHONY: bench
+bench: ## Measure the README's table beside this machine's limits and a Redis cluster
+bench: all $(BUILD)/tests/bench/bench_limits
+	@deploy/deps.sh redis-server redis-tools
+	@python3 tests/bench/bench.py
