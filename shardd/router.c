@@ -6,6 +6,7 @@
 #include "common/base/check.h"
 #include "common/base/mem.h"
 #include "common/meta/slot.h"
+#include "common/wal/wal.h"
 #include "common/wire/rpc.h"
 #include "shardd/core.h"
 #include "shardd/session.h"
@@ -104,7 +105,8 @@ static bool admit(struct core *core, const struct origin *o, const struct replic
 {
     if (m->method == KV_METHOD_GET)
         return true;
-    if (core->no_space && m->method == KV_METHOD_PUT) {
+    if (m->method == KV_METHOD_PUT &&
+        (core->no_space || wal_starved(group_set_wal(core->groups)))) {
         refuse(core, o, ERR_NO_SPACE, "the node's disk is nearly full; deletes are still taken",
                RETRY_NO_SPACE_MS, NULL);
         return false;
