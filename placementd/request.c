@@ -149,6 +149,12 @@ static void serve_register(struct request *r)
              "give the node an empty data directory");
         return;
     }
+    struct io_addr addr;
+    if (io_addr_parse(m->client_addr, &addr) != ERR_OK ||
+        io_addr_parse(m->peer_addr, &addr) != ERR_OK) {
+        fail(r, ERR_BAD_REQUEST, "the node's addresses are not IP:PORT");
+        return;
+    }
     const struct cluster_node *n = cluster_find_name(c, m->name);
     if (n && same_node(n, m)) {
         answer_register(r, n->id);

@@ -34,7 +34,7 @@ static void fatal(struct server *s, enum err why, const char *text)
 {
     log_error("fatal", "error=%s text=\"%s\"", err_name(why), text);
     s->failed = true;
-    io_stop(s->io);
+    io_timer_set(s->io, &s->tick, io_now(s->io)); /* ends the loop when it may */
 }
 
 /* ---- fsm_ops ---- */
@@ -208,8 +208,12 @@ static void on_tick(struct io_timer *t)
 {
     struct server *s = CONTAINER_OF(t, struct server, tick);
     s->ticks++;
-    if (s->stopping && may_stop(s)) {
+    if ((s->stopping && may_stop(s)) || (s->failed && fsm_idle(&s->fsm))) {
         io_stop(s->io);
+        return;
+    }
+    if (s->failed) { /* a snapshot is being written by an offload thread */
+        io_timer_set(s->io, t, io_now(s->io) + TICK_NS / 10);
         return;
     }
     if (s->ticks < 20 || s->ticks % 5 == 0)

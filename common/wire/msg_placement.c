@@ -98,6 +98,15 @@ void msg_register_encode(struct buf *b, uint32_t msgid, const struct msg_registe
     }
 }
 
+/* Names go into logs, JSON and tables as they are: visible ASCII without quotes. */
+static bool plain(const char *s)
+{
+    for (; *s; s++)
+        if (*s <= ' ' || *s > '~' || *s == '"' || *s == '\\')
+            return false;
+    return true;
+}
+
 enum err msg_register_decode(struct slice params, struct msg_register *out)
 {
     struct mp_reader r = mp_reader_of(params);
@@ -128,6 +137,9 @@ enum err msg_register_decode(struct slice params, struct msg_register *out)
     }
     if (r.bad || !m.name[0] || m.incarnation == 0 || !m.client_addr[0] || !m.peer_addr[0] ||
         m.cores == 0)
+        return ERR_BAD_REQUEST;
+    if (!plain(m.name) || !plain(m.zone) || !plain(m.host) || !plain(m.client_addr) ||
+        !plain(m.peer_addr))
         return ERR_BAD_REQUEST;
     *out = m;
     return ERR_OK;

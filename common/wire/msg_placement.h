@@ -24,6 +24,8 @@
 #include "common/base/slice.h"
 #include "common/meta/shard_map.h"
 
+/* All texts are visible ASCII without spaces, quotes and backslashes; zone and host may be empty.
+ */
 struct msg_register {
     char name[LIMIT_NAME + 1];
     uint64_t incarnation; /* of the data directory; never 0 */

@@ -1,6 +1,7 @@
 /* Reports: which orders and commands follow, what liveness keeps, and the messages' encodings with
  * hostile bytes. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/mem.h"
@@ -254,6 +255,16 @@ START_TEST(test_messages)
     ck_assert(slice_eq(m.method, slice_str("node.register")));
     ck_assert_int_eq(msg_register_decode(m.params, &reg2), ERR_OK);
     ck_assert_mem_eq(&reg, &reg2, sizeof(reg));
+
+    static const char *const bad_names[] = {"", "a b", "a\"b", "a\\b", "a\nb", "\xee\x80", "\x7f"};
+    for (size_t i = 0; i < sizeof(bad_names) / sizeof(bad_names[0]); i++) {
+        struct msg_register bad = reg;
+        snprintf(bad.name, sizeof(bad.name), "%s", bad_names[i]);
+        buf_clear(&b);
+        msg_register_encode(&b, 7, &bad);
+        m = whole(&b);
+        ck_assert_msg(msg_register_decode(m.params, &reg2) == ERR_BAD_REQUEST, "name %zu", i);
+    }
 
     struct msg_group_status s[2] = {status(1, 11, 1), status(2, 20, 4)};
     s[1].n_members = 2;
