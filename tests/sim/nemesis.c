@@ -289,6 +289,8 @@ void nemesis_heal(void)
     N.healed = true;
     sim_log("healed");
     sim_net_heal();
+    sim_net_configure(
+        &(struct sim_net_config){.latency_min = 50 * NS_PER_US, .latency_max = 500 * NS_PER_US});
     for (unsigned i = 1; i <= N.hosts; i++) {
         struct sim_host *h = sim_host_find(i);
         sim_host_clock(h, 1.0, 0);

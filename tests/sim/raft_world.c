@@ -247,28 +247,6 @@ static void judge_live(void)
             sim_violation("group %u has done nothing for %.1f s in peace", g, W.s->healthy);
 }
 
-static void collect(struct world_result *out)
-{
-    const struct sim_stats *st = sim_stats();
-
-    *out = (struct world_result){
-        .trace = sim_trace_hash(),
-        .events = sim_events(),
-        .ok = history_count(&W.history, HISTORY_OK),
-        .failed = history_count(&W.history, HISTORY_FAIL),
-        .unknown = history_count(&W.history, HISTORY_INFO),
-        .leaderships = checker_raft_leaderships(),
-        .entries = checker_raft_entries(),
-        .crashes = st->crashes,
-        .lost_blocks = st->lost_blocks,
-        .lost_names = st->lost_names,
-        .io_errors = st->io_errors,
-        .resets = st->resets,
-        .faults = nemesis_struck_all(),
-        .seconds = (double)sim_now() / 1e9,
-    };
-}
-
 void raft_world_run(const struct scenario *s, struct world_result *out)
 {
     struct nemesis_ops ops = {.start = start, .transfer = transfer};
@@ -295,5 +273,5 @@ void raft_world_run(const struct scenario *s, struct world_result *out)
     sim_run(sim_now() + 3 * NS_PER_S);
     judge_equal();
     judge_history();
-    collect(out);
+    world_collect(&W.history, out);
 }

@@ -115,6 +115,17 @@ void sim_io_ready(struct io *io, struct sim_ready *r)
     reschedule(io);
 }
 
+/* A process ends with the last of its loops. */
+static bool all_stopped(struct sim_host *h)
+{
+    LIST_FOR(item, &h->ios)
+    {
+        if (!CONTAINER_OF(item, struct io, link)->stopped)
+            return false;
+    }
+    return true;
+}
+
 static void run_turn(void *arg)
 {
     struct io *io = arg;
@@ -142,6 +153,8 @@ static void run_turn(void *arg)
     if (io->hook)
         io->hook(io->hook_arg);
     io->in_turn = false;
+    if (all_stopped(io->host))
+        sim_exit("its loops have ended");
 }
 
 static void on_wake(struct sim_event *e)

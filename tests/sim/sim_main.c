@@ -93,7 +93,10 @@ static _Noreturn void run_seed(const struct options *o, const struct scenario *s
         _exit(2);
     }
     configure(s);
-    raft_world_run(s, out);
+    if (s->full)
+        full_world_run(s, out);
+    else
+        raft_world_run(s, out);
     fflush(stdout);
     _exit(0);
 }

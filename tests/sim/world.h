@@ -2,6 +2,7 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 
+#include "tests/sim/history.h"
 #include "tests/sim/scenario.h"
 
 /* What a seed achieved: a run counts only if work was done and the faults bit. */
@@ -14,5 +15,9 @@ struct world_result {
 
 /* Each runs the whole seed; ends the process with SIM_EXIT_VIOLATION if it finds one. */
 void raft_world_run(const struct scenario *s, struct world_result *out);
+void full_world_run(const struct scenario *s, struct world_result *out);
+
+/* What was achieved so far. */
+void world_collect(const struct history *h, struct world_result *out);
 
 #endif

@@ -1,0 +1,376 @@
+/* The full world: placementd members, shardd nodes and client processes, as they run in
+ * production, over simulated machines.
+ *
+ * Hosts 1 .. P are placementd's, the next N are shardd's, the last two the clients'. Faults strike
+ * the first P + N. Clients keep a history of puts, gets, deletes and conditional puts by version.
+ * In the end everything is healed; every key must be read and written, all replicas of a group
+ * must hold the same data, and the history must be linearizable. */
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "shardd/replica.h"
+#include "tests/sim/checker_raft.h"
+#include "tests/sim/history.h"
+#include "tests/sim/nemesis.h"
+#include "tests/sim/sim_admin.h"
+#include "tests/sim/sim_client.h"
+#include "tests/sim/sim_engine.h"
+#include "tests/sim/sim_placement.h"
+#include "tests/sim/sim_shardd.h"
+#include "tests/sim/violation.h"
+#include "tests/sim/world.h"
+
+#define CLIENT_HOSTS 2u
+#define MAX_CLIENTS 64u
+#define KEYS_MAX 64u
+#define LIN_BUDGET 3000000u
+#define OP_DEADLINE (2 * NS_PER_S)
+
+typedef unsigned long long ull;
+
+/* What a client knows of a key from its own answers: for conditional puts. */
+struct known {
+    bool valid;
+    uint32_t value; /* LIN_ABSENT: the key was not there */
+    uint64_t version;
+};
+
+struct client {
+    struct sim_event event;
+    struct client_op op;
+    bool busy;
+    size_t entry;
+    enum lin_kind kind;
+    unsigned key, number;
+    uint32_t value;
+    char key_text[16], value_text[24];
+    struct known known[KEYS_MAX];
+    uint64_t began;
+};
+
+static struct {
+    const struct scenario *s;
+    unsigned cores;
+    struct sim_shardd *shardd[SIM_HOSTS];
+    struct sim_client *process[CLIENT_HOSTS];
+    struct sim_admin *admin; /* the last host */
+    char seed_text[SIM_HOSTS][32];
+    const char *seeds[SIM_HOSTS];
+    struct history history;
+    struct client client[MAX_CLIENTS];
+    struct sim_event watch;
+    uint32_t next_value;
+    bool quiet, healed;
+    uint64_t key_done[KEYS_MAX]; /* since all was healed */
+    uint64_t slowest;            /* of operations that succeeded after that */
+} F;
+
+static unsigned servers(void)
+{
+    return F.s->placements + F.s->nodes;
+}
+
+/* ---- processes ---- */
+
+static void start_inside(void *arg)
+{
+    unsigned number = sim_host_number(arg), replicas = F.s->nodes >= 3 ? 3 : 1;
+    uint64_t segment = F.s->segment_kib * KIB;
+
+    if (number <= F.s->placements)
+        sim_placement_start(number, F.s->placements, F.s->groups, replicas, segment);
+    else
+        F.shardd[number] = sim_shardd_start(number, F.cores, F.s->placements, segment);
+}
+
+static void start(struct sim_host *h)
+{
+    F.shardd[sim_host_number(h)] = NULL;
+    sim_log("n%u starts", sim_host_number(h));
+    if (!sim_host_start(h, start_inside, h))
+        F.shardd[sim_host_number(h)] = NULL;
+}
+
+static void start_client(void *arg)
+{
+    unsigned i = sim_host_number(arg) - servers() - 1;
+
+    if (i == CLIENT_HOSTS)
+        F.admin = sim_admin_start(F.s->placements, F.s->groups, F.s->nodes >= 3 ? 3 : 1);
+    else
+        F.process[i] = sim_client_start(F.seeds, F.s->placements);
+}
+
+/* ---- clients ---- */
+
+static void rest(struct client *c)
+{
+    uint64_t mean = (uint64_t)(F.s->think_ms * 1e6);
+
+    c->busy = false;
+    sim_at(&c->event, sim_now() + sim_below(2 * mean + 1));
+}
+
+static void learn(struct client *c, bool valid, uint32_t value, uint64_t version)
+{
+    c->known[c->key] = (struct known){valid, value, version};
+}
+
+static void succeeded(struct client *c, const struct client_result *r)
+{
+    uint32_t value = c->value;
+
+    if (c->kind == LIN_GET)
+        value = r->err == ERR_NOT_FOUND ? LIN_ABSENT : history_value(&F.history, r->value);
+    if (c->kind == LIN_DEL)
+        value = LIN_ABSENT;
+    history_ok(&F.history, c->entry, value, sim_now());
+    learn(c, true, value, value == LIN_ABSENT ? 0 : r->version);
+    if (F.healed) {
+        F.key_done[c->key]++;
+        if (sim_now() - c->began > F.slowest)
+            F.slowest = sim_now() - c->began;
+    }
+}
+
+static void on_done(struct client_op *op, const struct client_result *r)
+{
+    struct client *c = CONTAINER_OF(op, struct client, op);
+
+    CHECK(c->busy);
+    sim_log("client %u %s %s: %s%s (%s)", c->number,
+            c->kind == LIN_GET   ? "get"
+            : c->kind == LIN_DEL ? "del"
+                                 : "put",
+            c->key_text, err_name(r->err), r->maybe_applied ? ", maybe applied" : "", r->text);
+    if (r->err == ERR_OK || r->err == ERR_NOT_FOUND) {
+        succeeded(c, r);
+    } else if (r->err == ERR_CONDITION_FAILED && c->kind == LIN_CAS && !r->maybe_applied) {
+        history_refused(&F.history, c->entry, sim_now());
+        learn(c, false, 0, 0);
+    } else if (r->maybe_applied) {
+        history_info(&F.history, c->entry, sim_now());
+    } else {
+        history_fail(&F.history, c->entry, sim_now());
+    }
+    rest(c);
+}
+
+static void submit_inside(void *arg)
+{
+    struct client *c = arg;
+    struct sim_client *p = F.process[c->number % CLIENT_HOSTS];
+
+    c->op.deadline = io_now(p->io) + OP_DEADLINE;
+    client_core_submit(p->core, &c->op, io_now(p->io));
+    io_again(p->io);
+}
+
+static void begin_operation(struct client *c)
+{
+    static const enum lin_kind kinds[] = {LIN_PUT, LIN_PUT, LIN_CAS, LIN_DEL};
+    const struct known *k;
+    uint32_t expected = 0;
+
+    c->key = (unsigned)sim_below(F.s->keys);
+    k = &c->known[c->key];
+    c->kind = sim_below(100) < F.s->reads ? LIN_GET : kinds[sim_below(4)];
+    if (c->kind == LIN_CAS && !k->valid)
+        c->kind = LIN_GET;
+    snprintf(c->key_text, sizeof c->key_text, "key%u", c->key);
+    c->op = (struct client_op){.done = on_done, .key = slice_str(c->key_text)};
+    c->op.method = c->kind == LIN_GET   ? KV_METHOD_GET
+                   : c->kind == LIN_DEL ? KV_METHOD_DELETE
+                                        : KV_METHOD_PUT;
+    c->value = 0;
+    if (c->kind == LIN_PUT || c->kind == LIN_CAS) {
+        snprintf(c->value_text, sizeof c->value_text, "v%u", ++F.next_value);
+        c->op.value = slice_str(c->value_text);
+        c->value = history_value(&F.history, c->op.value);
+    }
+    if (c->kind == LIN_CAS) {
+        expected = k->value;
+        c->op.if_absent = k->value == LIN_ABSENT;
+        c->op.has_if_version = !c->op.if_absent;
+        c->op.if_version = k->version;
+    }
+    c->entry = history_call(&F.history, c->number, c->kind, history_key(&F.history, c->op.key),
+                            c->value, expected, sim_now());
+    c->busy = true;
+    c->began = sim_now();
+    CHECK(sim_host_call(sim_host_find(servers() + 1 + c->number % CLIENT_HOSTS), submit_inside, c));
+}
+
+static void on_client(struct sim_event *e)
+{
+    if (!F.quiet)
+        begin_operation(CONTAINER_OF(e, struct client, event));
+}
+
+/* ---- what is watched while it runs ---- */
+
+static void watch_replica(struct replica *r)
+{
+    if (r->state != REPLICA_RUNNING)
+        return;
+    if (group_state_of(r->group) == GROUP_LEADER)
+        checker_raft_leader(r->shard.group, group_term(r->group), r->shard.replica);
+    if (group_applied(r->group)->index == r->applied.index)
+        checker_raft_state(r->shard.group, r->shard.replica, r->applied.index,
+                           sim_engine_hash(r->db, 'd'));
+}
+
+static void each_replica(void (*fn)(struct replica *r))
+{
+    for (unsigned i = F.s->placements + 1; i <= servers(); i++) {
+        if (!sim_host_up(sim_host_find(i)) || !F.shardd[i])
+            continue;
+        for (unsigned k = 0; k < F.cores; k++) {
+            const struct map *m = &F.shardd[i]->node.core[k]->replicas;
+            size_t it = 0;
+            void *value;
+            while (map_next(m, &it, NULL, &value))
+                fn(value);
+        }
+    }
+}
+
+static void on_watch(struct sim_event *e)
+{
+    each_replica(watch_replica);
+    sim_at(e, sim_now() + 10 * NS_PER_MS);
+}
+
+/* ---- faults of the world's own ---- */
+
+static struct replica *picked;
+static uint64_t picks;
+
+static void pick_leader(struct replica *r)
+{
+    if (r->state == REPLICA_RUNNING && group_state_of(r->group) == GROUP_LEADER &&
+        sim_below(++picks) == 0)
+        picked = r;
+}
+
+static void transfer_inside(void *arg)
+{
+    struct replica *r = arg;
+
+    (void)!group_transfer(r->group, 0);
+    io_again(r->core->io);
+}
+
+static void transfer(void)
+{
+    picked = NULL;
+    picks = 0;
+    each_replica(pick_leader);
+    for (unsigned i = F.s->placements + 1; picked && i <= servers(); i++)
+        if (sim_host_up(sim_host_find(i)) && F.shardd[i] &&
+            picked->core->node == &F.shardd[i]->node)
+            sim_host_call(sim_host_find(i), transfer_inside, picked);
+}
+
+/* ---- judgement ---- */
+
+static void judge_running(struct replica *r)
+{
+    if (r->state == REPLICA_BROKEN)
+        sim_violation("group %llu replica %llu is broken in peace: %s", (ull)r->shard.group,
+                      (ull)r->shard.replica, r->broken);
+    if (r->state != REPLICA_RUNNING)
+        sim_violation("group %llu replica %llu is in state %d in peace", (ull)r->shard.group,
+                      (ull)r->shard.replica, (int)r->state);
+}
+
+static uint64_t applied_of[1024];
+static unsigned replicas_of[1024];
+
+static void judge_equal(struct replica *r)
+{
+    uint64_t g = r->shard.group % 1024;
+
+    if (applied_of[g] && applied_of[g] != r->applied.index)
+        sim_violation("group %llu: one replica has applied %llu, replica %llu %llu, in peace",
+                      (ull)r->shard.group, (ull)applied_of[g], (ull)r->shard.replica,
+                      (ull)r->applied.index);
+    applied_of[g] = r->applied.index;
+    replicas_of[g]++;
+    watch_replica(r);
+}
+
+static void judge(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *why = open_memstream(&text, &size);
+    enum lin_verdict v = history_check(&F.history, LIN_BUDGET, why);
+    unsigned groups = 0;
+
+    fclose(why);
+    if (v == LIN_BAD)
+        sim_violation("not linearizable: %s", text);
+    if (v == LIN_UNDECIDED)
+        printf("note: %s", text);
+    free(text);
+    each_replica(judge_running);
+    each_replica(judge_equal);
+    for (unsigned g = 0; g < 1024; g++) {
+        groups += replicas_of[g] > 0;
+        if (replicas_of[g] > 0 && replicas_of[g] < (F.s->nodes >= 3 ? 3 : 1))
+            sim_violation("group %u has %u replicas", g, replicas_of[g]);
+    }
+    if (groups != F.s->groups)
+        sim_violation("%u groups of %u", groups, F.s->groups);
+    for (unsigned k = 0; k < F.s->keys; k++)
+        if (F.key_done[k] == 0)
+            sim_violation("key%u: nothing has succeeded in peace", k);
+    for (unsigned i = 0; i < F.s->clients; i++)
+        if (F.client[i].busy)
+            sim_violation("client %u still waits for an operation that began at %.3f s", i,
+                          (double)F.client[i].began / 1e9);
+    if (F.slowest > NS_PER_S)
+        sim_violation("an operation took %.3f s in peace", (double)F.slowest / 1e9);
+}
+
+void full_world_run(const struct scenario *s, struct world_result *out)
+{
+    struct nemesis_ops ops = {.start = start, .transfer = transfer};
+    uint64_t faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
+
+    CHECK(s->keys <= KEYS_MAX && s->clients <= MAX_CLIENTS);
+    F.s = s;
+    F.cores = 1 + (unsigned)sim_below(2);
+    history_init(&F.history);
+    checker_raft_begin();
+    for (unsigned i = 0; i < s->placements; i++) {
+        snprintf(F.seed_text[i], sizeof F.seed_text[i], "127.0.0.%u:%u", i + 1,
+                 SIM_PLACEMENT_CLIENT_PORT);
+        F.seeds[i] = F.seed_text[i];
+    }
+    for (unsigned i = 1; i <= servers(); i++)
+        start(sim_host_create(i));
+    for (unsigned i = 0; i <= CLIENT_HOSTS; i++) {
+        struct sim_host *h = sim_host_create(servers() + 1 + i);
+        CHECK(sim_host_start(h, start_client, h));
+    }
+    nemesis_begin(s, servers(), faults_end, &ops);
+    for (unsigned i = 0; i < s->clients; i++) {
+        F.client[i].number = i;
+        F.client[i].event.fn = on_client;
+        sim_at(&F.client[i].event, sim_now() + sim_below(NS_PER_S));
+    }
+    F.watch.fn = on_watch;
+    sim_at(&F.watch, sim_now());
+    sim_run(faults_end);
+    nemesis_heal();
+    sim_run(sim_now() + (uint64_t)(s->healthy * 0.6e9));
+    F.healed = true;
+    sim_run(sim_now() + (uint64_t)(s->healthy * 0.4e9));
+    F.quiet = true;
+    sim_run(sim_now() + 4 * NS_PER_S);
+    judge();
+    world_collect(&F.history, out);
+}

@@ -1,0 +1,416 @@
+/* shardd/engine.h in memory, over the simulated disk.
+ *
+ * A database is a sorted array of pairs; flushing writes all of it to the file IMAGE (magic, pairs,
+ * CRC32C) with fs_write_file, so a crash goes back to the state of the last flush, at a boundary of
+ * a batch. Flushes also happen by themselves, as RocksDB's do, at random. Now and then a read that
+ * wants the cache only is told that it needs I/O. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/crc32c.h"
+#include "common/base/mem.h"
+#include "common/io/fs.h"
+#include "shardd/engine.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/sim_engine.h"
+
+#define IMAGE_MAGIC 0x53454e47u
+#define SPONTANEOUS_FLUSH 0.01
+#define NEEDS_IO 0.03
+
+struct pair {
+    uint8_t *key, *value;
+    uint32_t key_n, value_n;
+};
+
+struct pairs {
+    struct pair *e;
+    size_t n, cap;
+};
+
+struct engine {
+    unsigned open;
+};
+
+struct engine_db {
+    struct engine *engine;
+    char path[1024];
+    struct pairs now;
+    struct buf durable; /* the bytes of IMAGE */
+    uint64_t since_flush;
+    bool broken;
+};
+
+struct engine_batch {
+    struct buf ops; /* u8 kind, u32 key, u32 value, bytes */
+    unsigned n;
+};
+
+enum op_kind { OP_PUT, OP_DELETE, OP_DELETE_RANGE };
+
+/* ---- pairs ---- */
+
+static int key_order(const struct pair *p, struct slice key)
+{
+    size_t n = p->key_n < key.n ? p->key_n : key.n;
+    int c = n ? memcmp(p->key, key.p, n) : 0;
+
+    return c ? c : p->key_n < key.n ? -1 : p->key_n > key.n;
+}
+
+/* The first pair not before `key`. */
+static size_t pairs_at(const struct pairs *p, struct slice key)
+{
+    size_t low = 0, high = p->n;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (key_order(&p->e[mid], key) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static struct pair *pairs_find(const struct pairs *p, struct slice key)
+{
+    size_t at = pairs_at(p, key);
+
+    return at < p->n && key_order(&p->e[at], key) == 0 ? &p->e[at] : NULL;
+}
+
+static void pairs_remove(struct pairs *p, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        free(p->e[i].key);
+        free(p->e[i].value);
+    }
+    memmove(p->e + from, p->e + to, (p->n - to) * sizeof *p->e);
+    p->n -= to - from;
+}
+
+static void pairs_put(struct pairs *p, struct slice key, struct slice value)
+{
+    size_t at = pairs_at(p, key);
+
+    if (at < p->n && key_order(&p->e[at], key) == 0) {
+        free(p->e[at].value);
+    } else {
+        if (p->n == p->cap) {
+            p->cap = p->cap ? p->cap * 2 : 16;
+            p->e = mem_realloc(p->e, p->cap * sizeof *p->e);
+        }
+        memmove(p->e + at + 1, p->e + at, (p->n - at) * sizeof *p->e);
+        p->n++;
+        p->e[at].key = mem_dup(key.p, key.n);
+        p->e[at].key_n = (uint32_t)key.n;
+    }
+    p->e[at].value = mem_alloc(value.n + 1);
+    if (value.n)
+        memcpy(p->e[at].value, value.p, value.n);
+    p->e[at].value_n = (uint32_t)value.n;
+}
+
+/* ---- the image ---- */
+
+static void image_encode(const struct pairs *p, struct buf *out)
+{
+    buf_u32(out, IMAGE_MAGIC);
+    buf_u32(out, (uint32_t)p->n);
+    for (size_t i = 0; i < p->n; i++) {
+        buf_u32(out, p->e[i].key_n);
+        buf_u32(out, p->e[i].value_n);
+        buf_append(out, p->e[i].key, p->e[i].key_n);
+        buf_append(out, p->e[i].value, p->e[i].value_n);
+    }
+    buf_u32(out, crc32c(0, out->p, out->n));
+}
+
+static enum err image_decode(struct slice s, struct pairs *out)
+{
+    struct cursor c = cursor_of(s);
+    uint32_t n;
+
+    if (s.n < 12 || cursor_u32(&c) != IMAGE_MAGIC)
+        return ERR_CORRUPT;
+    n = cursor_u32(&c);
+    for (uint32_t i = 0; i < n && !c.bad; i++) {
+        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
+        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
+        if (!c.bad)
+            pairs_put(out, key, value);
+    }
+    if (cursor_u32(&c) != crc32c(0, s.p, s.n - 4) || c.bad || c.left.n > 0)
+        return ERR_CORRUPT;
+    return ERR_OK;
+}
+
+static enum err flush(struct engine_db *db, const char *dir)
+{
+    struct buf image = {0};
+    char path[1100];
+    enum err e;
+
+    image_encode(&db->now, &image);
+    snprintf(path, sizeof path, "%s/IMAGE", dir);
+    e = fs_write_file(path, buf_slice(&image));
+    if (e == ERR_OK && dir == db->path) {
+        buf_close(&db->durable);
+        db->durable = image;
+        db->since_flush = 0;
+        return ERR_OK;
+    }
+    buf_close(&image);
+    return e;
+}
+
+/* ---- life ---- */
+
+enum err engine_create(const struct engine_options *o, struct engine **out, char *msg, size_t n)
+{
+    (void)o;
+    (void)msg;
+    (void)n;
+    *out = mem_zalloc(sizeof **out);
+    return ERR_OK;
+}
+
+void engine_destroy(struct engine *e)
+{
+    free(e);
+}
+
+enum err engine_open(struct engine *e, const char *path, bool create, struct engine_db **out,
+                     char *msg, size_t n)
+{
+    struct engine_db *db = mem_zalloc(sizeof *db);
+    char image[1100];
+    enum err result;
+
+    db->engine = e;
+    CHECK(strlen(path) < sizeof db->path);
+    snprintf(db->path, sizeof db->path, "%s", path);
+    snprintf(image, sizeof image, "%s/IMAGE", path);
+    if (create && fs_exists(image))
+        result = ERR_EXISTS;
+    else if (create)
+        result = fs_mkdir(path);
+    else
+        result = fs_read_file(image, &db->durable);
+    if (result == ERR_OK)
+        result = create ? flush(db, db->path) : image_decode(buf_slice(&db->durable), &db->now);
+    if (result != ERR_OK) {
+        snprintf(msg, n, "%s: %s", path, err_text(result));
+        engine_close(db);
+        return result;
+    }
+    e->open++;
+    *out = db;
+    return ERR_OK;
+}
+
+void engine_close(struct engine_db *db)
+{
+    pairs_remove(&db->now, 0, db->now.n);
+    free(db->now.e);
+    buf_close(&db->durable);
+    free(db);
+}
+
+enum err engine_remove(struct engine *e, const char *path)
+{
+    (void)e;
+    return fs_rmdir_all(path);
+}
+
+/* ---- batches ---- */
+
+struct engine_batch *engine_batch_create(void)
+{
+    return mem_zalloc(sizeof(struct engine_batch));
+}
+
+void engine_batch_destroy(struct engine_batch *b)
+{
+    if (!b)
+        return;
+    buf_close(&b->ops);
+    free(b);
+}
+
+void engine_batch_clear(struct engine_batch *b)
+{
+    buf_clear(&b->ops);
+    b->n = 0;
+}
+
+static void batch_add(struct engine_batch *b, enum op_kind kind, struct slice key,
+                      struct slice head, struct slice body)
+{
+    buf_u8(&b->ops, (uint8_t)kind);
+    buf_u32(&b->ops, (uint32_t)key.n);
+    buf_u32(&b->ops, (uint32_t)(head.n + body.n));
+    buf_append(&b->ops, key.p, key.n);
+    buf_append(&b->ops, head.p, head.n);
+    buf_append(&b->ops, body.p, body.n);
+    b->n++;
+}
+
+void engine_batch_put(struct engine_batch *b, struct slice key, struct slice value)
+{
+    batch_add(b, OP_PUT, key, value, slice_of(NULL, 0));
+}
+
+void engine_batch_put2(struct engine_batch *b, struct slice key, struct slice head,
+                       struct slice body)
+{
+    batch_add(b, OP_PUT, key, head, body);
+}
+
+void engine_batch_delete(struct engine_batch *b, struct slice key)
+{
+    batch_add(b, OP_DELETE, key, slice_of(NULL, 0), slice_of(NULL, 0));
+}
+
+void engine_batch_delete_range(struct engine_batch *b, struct slice from, struct slice to)
+{
+    batch_add(b, OP_DELETE_RANGE, from, to, slice_of(NULL, 0));
+}
+
+unsigned engine_batch_count(const struct engine_batch *b)
+{
+    return b->n;
+}
+
+enum err engine_write(struct engine_db *db, struct engine_batch *b)
+{
+    struct cursor c = cursor_of(buf_slice(&b->ops));
+
+    if (db->broken)
+        return ERR_IO;
+    while (c.left.n > 0) {
+        uint8_t kind = cursor_u8(&c);
+        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
+        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
+        size_t at;
+        CHECK(!c.bad);
+        if (kind == OP_PUT) {
+            pairs_put(&db->now, key, value);
+        } else if (kind == OP_DELETE) {
+            at = pairs_at(&db->now, key);
+            if (at < db->now.n && key_order(&db->now.e[at], key) == 0)
+                pairs_remove(&db->now, at, at + 1);
+        } else {
+            size_t to = pairs_at(&db->now, value);
+            at = pairs_at(&db->now, key);
+            if (to > at)
+                pairs_remove(&db->now, at, to);
+        }
+    }
+    db->since_flush += b->ops.n;
+    if (sim_chance(SPONTANEOUS_FLUSH) && flush(db, db->path) == ERR_IO)
+        db->broken = true;
+    return ERR_OK;
+}
+
+/* ---- reads ---- */
+
+enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
+                    struct engine_value *out)
+{
+    struct pair *p = pairs_find(&db->now, key);
+
+    if (cached_only && sim_chance(NEEDS_IO))
+        return ERR_INCOMPLETE;
+    if (!p)
+        return ERR_NOT_FOUND;
+    out->internal = mem_dup(p->value, p->value_n ? p->value_n : 1);
+    out->data = slice_of(out->internal, p->value_n);
+    return ERR_OK;
+}
+
+void engine_value_close(struct engine_value *v)
+{
+    free(v->internal);
+    *v = (struct engine_value){0};
+}
+
+enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *out)
+{
+    struct cursor c = cursor_of(buf_slice(&db->durable));
+    uint32_t n;
+
+    (void)cursor_u32(&c);
+    n = cursor_u32(&c);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
+        struct slice k = cursor_bytes(&c, key_n), v = cursor_bytes(&c, value_n);
+        CHECK(!c.bad);
+        if (slice_eq(k, key)) {
+            buf_append(out, v.p, v.n);
+            return ERR_OK;
+        }
+    }
+    return ERR_NOT_FOUND;
+}
+
+/* ---- maintenance ---- */
+
+enum err engine_flush(struct engine_db *db)
+{
+    return db->broken ? ERR_IO : flush(db, db->path);
+}
+
+enum err engine_checkpoint(struct engine_db *db, const char *path)
+{
+    enum err e = engine_flush(db);
+
+    if (e == ERR_OK && fs_exists(path))
+        e = ERR_EXISTS;
+    if (e == ERR_OK)
+        e = fs_mkdir(path);
+    return e == ERR_OK ? flush(db, path) : e;
+}
+
+enum err engine_compact(struct engine_db *db)
+{
+    return db->broken ? ERR_IO : ERR_OK;
+}
+
+void engine_db_stats(struct engine_db *db, struct engine_db_stats *out)
+{
+    *out = (struct engine_db_stats){
+        .memtable_bytes = db->since_flush,
+        .disk_bytes = db->durable.n,
+        .keys = db->now.n,
+        .broken = db->broken,
+    };
+}
+
+uint64_t engine_memtable_bytes(struct engine *e)
+{
+    (void)e;
+    return 0;
+}
+
+uint64_t engine_memtable_budget(const struct engine *e)
+{
+    (void)e;
+    return 128 * MIB;
+}
+
+uint64_t sim_engine_hash(const struct engine_db *db, char prefix)
+{
+    uint64_t hash = 0;
+
+    for (size_t i = 0; i < db->now.n; i++) {
+        const struct pair *p = &db->now.e[i];
+        if (p->key_n == 0 || p->key[0] != (uint8_t)prefix)
+            continue;
+        hash = (hash ^ crc32c(crc32c(0, p->key, p->key_n), p->value, p->value_n)) *
+               0x9e3779b97f4a7c15u;
+    }
+    return hash;
+}

@@ -1,0 +1,65 @@
+/* See sim_placement.h. Does what placementd/main.c does. */
+#include "tests/sim/sim_placement.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/check.h"
+#include "common/base/mem.h"
+#include "placementd/server.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/violation.h"
+
+static void set(struct settings *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void set(struct settings *s, const char *fmt, ...)
+{
+    char text[1024], msg[256];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (config_set(settings_keys, settings_n_keys, text, s, msg, sizeof msg) != ERR_OK)
+        sim_violation("placementd's settings: %s: %s", text, msg);
+}
+
+static void check(unsigned number, enum err e, const char *msg)
+{
+    if (e == ERR_IO || e == ERR_NO_SPACE)
+        sim_exit("placementd could not start");
+    if (e != ERR_OK)
+        sim_violation("n%u: placementd cannot start: %s: %s", number, err_name(e), msg);
+}
+
+void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned replicas,
+                         uint64_t segment)
+{
+    struct settings *s = mem_zalloc(sizeof *s);
+    struct data_dir *dir = mem_zalloc(sizeof *dir);
+    struct server *server = mem_zalloc(sizeof *server);
+    char members[512] = "", msg[512] = "", name[16];
+    size_t used = 0;
+
+    for (unsigned i = 1; i <= n; i++)
+        used += (size_t)snprintf(members + used, sizeof members - used, "%s%u=127.0.0.%u:%u",
+                                 i > 1 ? "," : "", i, i, SIM_PLACEMENT_PEER_PORT);
+    CHECK(config_defaults(settings_keys, settings_n_keys, s) == ERR_OK);
+    set(s, "node.id=%u", number);
+    set(s, "node.data-dir=/n%u/data", number);
+    set(s, "listen.client=127.0.0.%u:%u", number, SIM_PLACEMENT_CLIENT_PORT);
+    set(s, "cluster.members=%s", members);
+    set(s, "placement.groups=%u", groups);
+    set(s, "placement.replicas=%u", replicas);
+    s->segment_size = segment;
+    check(number, settings_check(s, false, msg, sizeof msg), msg);
+    snprintf(name, sizeof name, "p%u", number);
+    check(number,
+          data_dir_open(s->data_dir, "placementd", name, sim_random() | 1, 1, dir, msg, sizeof msg),
+          msg);
+    if (dir->stamp.node == 0) {
+        dir->stamp.node = number;
+        check(number, data_dir_save(dir), "its stamp");
+    }
+    check(number, server_open(server, s, dir, msg, sizeof msg), msg);
+}

@@ -1,0 +1,16 @@
+/* A placementd member as a simulated process. Its object file keeps placementd's own symbols to
+ * itself (tests.mk), because shardd has functions of the same names. */
+#ifndef SIM_SIM_PLACEMENT_H
+#define SIM_SIM_PLACEMENT_H
+
+#include <stdint.h>
+
+#define SIM_PLACEMENT_CLIENT_PORT 7000u
+#define SIM_PLACEMENT_PEER_PORT 7100u
+
+/* Inside the process of host `number`; members are the hosts 1 .. n. Ends the process if it cannot
+ * start for a fault of the disk; anything else is a violation. */
+void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned replicas,
+                         uint64_t segment);
+
+#endif
