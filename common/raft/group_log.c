@@ -22,6 +22,7 @@ struct load_slot {
 };
 
 struct log_load {
+    struct list link;      /* pool's loads */
     struct group_log *log; /* NULL: nobody waits any more */
     struct log_pool *pool;
     unsigned flying;
@@ -39,6 +40,15 @@ void log_pool_init(struct log_pool *p, uint64_t budget)
 {
     *p = (struct log_pool){.budget = budget};
     list_init(&p->fifo);
+    list_init(&p->loads);
+}
+
+void log_pool_close(struct log_pool *p)
+{
+    struct list *item;
+    CHECK(list_empty(&p->fifo));
+    while ((item = list_pop_front(&p->loads)))
+        free(CONTAINER_OF(item, struct log_load, link));
 }
 
 static struct log_entry *entry_at(const struct group_log *l, uint64_t index)
@@ -327,6 +337,7 @@ static void batch_done(struct log_load *batch)
             l->on_loaded(l->arg, batch->result, batch->failed);
         batch->pool->locked--;
     }
+    list_remove(&batch->link);
     free(batch);
 }
 
@@ -387,6 +398,7 @@ bool group_log_load(struct group_log *l, uint64_t from, uint64_t to)
         return true;
     }
     l->loads = batch;
+    list_push_back(&l->pool->loads, &batch->link);
     l->pool->flying += n;
     l->pool->reads += n;
     for (unsigned i = 0; i < n; i++)

@@ -26,9 +26,10 @@ struct log_block; /* a payload in memory */
 struct log_pool {
     struct list fifo; /* log_block, oldest first */
     uint64_t bytes, budget;
-    uint64_t reads;  /* read-backs started, for the statistics */
-    unsigned flying; /* read-backs under way */
-    unsigned locked; /* eviction is put off: payloads are borrowed */
+    uint64_t reads;    /* read-backs started, for the statistics */
+    unsigned flying;   /* read-backs under way */
+    unsigned locked;   /* eviction is put off: payloads are borrowed */
+    struct list loads; /* batches under way */
 };
 
 struct log_entry {
@@ -57,11 +58,12 @@ struct group_log {
 };
 
 void log_pool_init(struct log_pool *p, uint64_t budget);
+void log_pool_close(struct log_pool *p); /* the WAL is closed, all logs are */
 /* Frees payloads until the pool is within its budget, if it can. `durable`: what the WAL has. */
 void log_pool_evict(struct log_pool *p, uint64_t durable);
 
 void group_log_init(struct group_log *l, struct log_pool *pool, uint64_t group);
-/* Batches under way are forgotten (their memory is freed when the WAL answers). */
+/* Batches under way are forgotten: freed when the WAL answers, or with the pool. */
 void group_log_close(struct group_log *l);
 /* The batch under way will not be reported. */
 void group_log_forget_loads(struct group_log *l);

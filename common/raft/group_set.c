@@ -246,6 +246,7 @@ void group_set_close(struct group_set *s)
         group_log_close(&slot->log);
         free(slot);
     }
+    log_pool_close(&s->pool);
     map_close(&s->slots);
     buf_close(&s->scratch);
     free(s->started);

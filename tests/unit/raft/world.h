@@ -304,7 +304,9 @@ static enum err node_start_group(struct node *x, bool create, bool campaign)
     x->disk.exists = true;
     x->install_due = 0;
     x->term_seen = 0; /* a term that was not durable is forgotten */
-    return group_start(x->set, &o, &x->g);
+    enum err e = group_start(x->set, &o, &x->g);
+    group_set_turn(x->set);
+    return e;
 }
 
 /* Opens what the node has on disk. */
@@ -383,6 +385,7 @@ static void world_init(uint64_t seed)
     for (unsigned i = 1; i <= NODES; i++) {
         W.node[i].id = i;
         snprintf(W.node[i].dir, sizeof W.node[i].dir, "/n%u", i);
+        fake_disk_wipe(W.node[i].dir); /* of a test that failed */
     }
 }
 
