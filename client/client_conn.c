@@ -57,11 +57,6 @@ struct client_conn *client_conn_for(struct client_core *core, const struct route
     return c;
 }
 
-bool client_conn_usable(const struct client_conn *c, uint64_t now)
-{
-    return c->state == CONN_DOWN ? now >= c->retry_at : !c->stalled;
-}
-
 void client_conn_dirty(struct client_conn *c)
 {
     if (list_empty(&c->dirty))
@@ -75,6 +70,17 @@ void client_conn_open(struct client_conn *c, uint64_t now)
     c->core->stats.connects++;
     wheel_set(&c->core->wheel, &c->timer, now + CONN_CONNECT_NS);
     c->core->ops->connect(c->core->arg, c->id, c->addr);
+}
+
+bool client_conn_usable(struct client_conn *c, uint64_t now)
+{
+    if (c->state == CONN_DOWN) {
+        if (now < c->retry_at)
+            return false;
+        if (c->suspect)
+            client_conn_open(c, now);
+    }
+    return !c->suspect && !c->stalled;
 }
 
 static void put_hello(struct client_conn *c, uint32_t msgid)
@@ -166,7 +172,7 @@ static void pump(struct client_conn *c, uint64_t now)
     client_conn_dirty(c);
     if (list_empty(&c->timer.link)) { /* the first one under way: watch for silence */
         c->last_data = now;
-        wheel_set(&c->core->wheel, &c->timer, now + CONN_SILENCE_NS);
+        wheel_set(&c->core->wheel, &c->timer, now + CONN_SILENCE_NS / 2);
     }
 }
 
@@ -239,6 +245,7 @@ static void went_down(struct client_conn *c, enum err why, uint64_t now)
     struct list ops;
     uint64_t handed = c->handed;
     bool was_ready = c->state == CONN_READY;
+    c->suspect = !was_ready || c->stalled;
     snprintf(lost.text, sizeof(lost.text), "the connection to %s was lost", c->addr);
     snprintf(unsent.text, sizeof(unsent.text), "%s: %s", c->addr, err_text(why));
     client_core_log(core, was_ready ? 2 : 1, "connection to %s %s: %s", c->addr,
@@ -261,11 +268,11 @@ static void went_down(struct client_conn *c, enum err why, uint64_t now)
         client_map_on_down(c, now);
         return;
     }
+    route_cache_forget_node(&core->routes, c->node);
     for (struct list *item; (item = list_pop_front(&ops));) {
         struct client_op *op = CONTAINER_OF(item, struct client_op, link);
         bool sent = op->conn && op->sent_end <= handed;
         op->conn = NULL;
-        route_cache_forget_leader(&core->routes, op->slot, c->node);
         client_core_attempt_failed(core, op, sent ? &lost : &unsent, now);
     }
     core->want_refresh = true;
@@ -333,7 +340,7 @@ void client_conn_on_timer(struct client_conn *c, uint64_t now)
             move_reads_away(c, now);
         }
     }
-    wheel_set(&c->core->wheel, &c->timer, now + CONN_SILENCE_NS);
+    wheel_set(&c->core->wheel, &c->timer, now + CONN_SILENCE_NS / 2);
 }
 
 /* ---- answers ---- */
@@ -350,6 +357,7 @@ static bool on_hello(struct client_conn *c, const struct rpc_message *m, uint64_
         return false;
     }
     c->state = CONN_READY;
+    c->suspect = false;
     c->failures = 0;
     wheel_cancel(&c->timer);
     if (c->is_map)
@@ -409,7 +417,7 @@ static bool on_message(struct client_conn *c, struct slice data, uint64_t now)
         if (mp_get_array(&r) < 1)
             return !r.bad;
         struct slice piece = mp_get_raw(&r);
-        return !r.bad && client_map_take(c->core, piece, now);
+        return !r.bad && client_map_take(c->core, piece, false, now);
     }
     if (m.type != RPC_RESPONSE)
         return m.type == RPC_NOTIFY; /* unknown notifications are ignored */

@@ -154,7 +154,7 @@ static bool learn(struct client_core *core, struct client_op *op, const struct r
 {
     bool hinted = false;
     if (e->map.n)
-        hinted = client_map_take(core, e->map, now);
+        hinted = client_map_take(core, e->map, true, now);
     if (e->err == ERR_NOT_LEADER || e->err == ERR_NO_LEADER || e->err == ERR_SHUTTING_DOWN ||
         e->err == ERR_UNREACHABLE)
         route_cache_forget_leader(&core->routes, op->slot, op->asked_node);

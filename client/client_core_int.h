@@ -34,7 +34,7 @@ enum conn_state {
 /* Unanswered ops of one connection; the server stops reading at LIMIT_CONN_REQUESTS. */
 #define CONN_INFLIGHT_MAX (LIMIT_CONN_REQUESTS - 8)
 #define CONN_UNSENT_MAX (4 * MIB)         /* encoded ahead of what the kernel takes */
-#define CONN_SILENCE_NS (500 * NS_PER_MS) /* unanswered so long: ping; again so long: stalled */
+#define CONN_SILENCE_NS (300 * NS_PER_MS) /* unanswered so long: ping; again so long: stalled */
 #define CONN_STALL_CLOSE_NS (5 * NS_PER_S)
 #define CONN_CONNECT_NS (2 * NS_PER_S)
 #define MAP_POLL_NS (5 * NS_PER_S)
@@ -66,6 +66,9 @@ struct client_conn {
 
     uint64_t last_data, ping_at; /* ping_at 0: no ping under way */
     bool stalled;                /* answers nothing: ask other nodes meanwhile */
+    /* The last attempt failed or it answered nothing: no op waits here until it has answered a
+     * hello (a stopped process still lets its kernel accept connections). */
+    bool suspect;
 };
 
 struct client_core {
@@ -107,8 +110,8 @@ void client_core_map_changed(struct client_core *core, uint64_t now);
 struct client_conn *client_conn_new(struct client_core *core, const char *addr, uint64_t now);
 void client_conn_free(struct client_conn *c);
 struct client_conn *client_conn_for(struct client_core *core, const struct route *r, uint64_t now);
-/* True if it is open or may be opened now. */
-bool client_conn_usable(const struct client_conn *c, uint64_t now);
+/* True if an op may be put there now. One that is suspect is opened by this, to find out. */
+bool client_conn_usable(struct client_conn *c, uint64_t now);
 void client_conn_open(struct client_conn *c, uint64_t now);
 /* Closes it from our side; ops on it are failed or tried again. */
 void client_conn_drop(struct client_conn *c, enum err why, uint64_t now);
@@ -124,8 +127,8 @@ void client_conn_on_timer(struct client_conn *c, uint64_t now);
 void client_map_kick(struct client_core *core, uint64_t now);
 void client_map_on_ready(struct client_conn *c, uint64_t now);
 void client_map_on_reply(struct client_conn *c, const struct rpc_message *m, uint64_t now);
-/* A map or a piece of one, from wherever. True if it was sound. */
-bool client_map_take(struct client_core *core, struct slice raw, uint64_t now);
+/* A map or a piece of one; `redirect`: it came with one. True if it was sound. */
+bool client_map_take(struct client_core *core, struct slice raw, bool redirect, uint64_t now);
 void client_map_on_timer(struct client_conn *c, uint64_t now);
 void client_map_on_down(struct client_conn *c, uint64_t now);
 

@@ -64,10 +64,10 @@ void client_map_on_ready(struct client_conn *c, uint64_t now)
     set_timer(core, now);
 }
 
-bool client_map_take(struct client_core *core, struct slice raw, uint64_t now)
+bool client_map_take(struct client_core *core, struct slice raw, bool redirect, uint64_t now)
 {
     bool changed = false;
-    enum err e = route_cache_merge(&core->routes, raw, &changed);
+    enum err e = route_cache_merge(&core->routes, raw, redirect, &changed);
     if (e != ERR_OK) {
         client_core_log(core, 2, "map refused: %s", err_text(e));
         return false;
@@ -99,7 +99,7 @@ void client_map_on_reply(struct client_conn *c, const struct rpc_message *m, uin
         }
     } else {
         struct mp_reader r = mp_reader_of(m->result);
-        if (!mp_get_nil(&r) && !client_map_take(core, m->result, now)) {
+        if (!mp_get_nil(&r) && !client_map_take(core, m->result, false, now)) {
             client_conn_drop(c, ERR_BAD_REQUEST, now);
             return;
         }

@@ -80,7 +80,27 @@ void route_cache_forget_leader(struct route_cache *c, uint16_t slot, uint32_t no
             s->leader = 0;
 }
 
-enum err route_cache_merge(struct route_cache *c, struct slice raw, bool *changed)
+void route_cache_forget_node(struct route_cache *c, uint32_t node)
+{
+    for (uint32_t i = 0; i < c->map.n_shards; i++)
+        route_cache_forget_leader(c, c->map.shards[i].first_slot, node);
+}
+
+/* A leader that we know stays, if the piece still has that replica. */
+static void keep_leaders(const struct route_cache *c, struct shard_map *piece)
+{
+    for (uint32_t i = 0; i < piece->n_shards; i++) {
+        struct shard_desc *s = &piece->shards[i];
+        const struct shard_desc *mine = shard_map_find(&c->map, s->first_slot);
+        if (!mine || !mine->leader || mine->group != s->group)
+            continue;
+        for (uint32_t k = 0; k < s->n_replicas; k++)
+            if (s->replica[k].replica == mine->leader)
+                s->leader = mine->leader;
+    }
+}
+
+enum err route_cache_merge(struct route_cache *c, struct slice raw, bool redirect, bool *changed)
 {
     static const uint8_t none[16];
     struct shard_map piece;
@@ -93,6 +113,8 @@ enum err route_cache_merge(struct route_cache *c, struct slice raw, bool *change
         shard_map_close(&piece);
         return ERR_FOREIGN;
     }
+    if (!redirect)
+        keep_leaders(c, &piece);
     bool any = shard_map_merge(&c->map, &piece);
     if (!known && told)
         memcpy(c->map.cluster, piece.cluster, 16);

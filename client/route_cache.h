@@ -31,8 +31,13 @@ MUST_USE enum err route_cache_find(const struct route_cache *c, uint16_t slot, u
 bool route_cache_learn_leader(struct route_cache *c, uint16_t slot, uint32_t node);
 /* `node` does not lead the shard of `slot`, or cannot be reached. */
 void route_cache_forget_leader(struct route_cache *c, uint16_t slot, uint32_t node);
-/* Takes a map or a piece of one off the wire (untrusted, skimmed). ERR_BAD_REQUEST;
- * ERR_FOREIGN: it is of another cluster. *changed may be NULL. */
-MUST_USE enum err route_cache_merge(struct route_cache *c, struct slice raw, bool *changed);
+/* `node` is lost: it leads nothing any more, as far as we know. O(shards). */
+void route_cache_forget_node(struct route_cache *c, uint32_t node);
+/* Takes a map or a piece of one off the wire (untrusted, skimmed). What it says of leaders counts
+ * only where we know none, unless `redirect`: a node that we asked has sent it, and its word is
+ * newer than placementd's, which hears of leaders by heartbeats. ERR_BAD_REQUEST; ERR_FOREIGN: it
+ * is of another cluster. *changed may be NULL. */
+MUST_USE enum err route_cache_merge(struct route_cache *c, struct slice raw, bool redirect,
+                                    bool *changed);
 
 #endif

@@ -8,12 +8,21 @@
 #include "client/ctl/output.h"
 #include "client/kvadmin.h"
 
+/* By name, as people count: n2 before n10. Ids are in the order of registration. */
+static int by_name(const void *a, const void *b)
+{
+    return strverscmp(((const struct kvadmin_node *)a)->name,
+                      ((const struct kvadmin_node *)b)->name);
+}
+
 static int get_status(struct ctl *ctl, struct kvadmin_status *s)
 {
     char msg[512] = "";
     kv_err e = kvadmin_status(ctl->url, ctl->timeout_ms, s, msg, sizeof(msg));
-    if (e == KV_OK)
+    if (e == KV_OK) {
+        qsort(s->nodes, s->n_nodes, sizeof(*s->nodes), by_name);
         return CTL_OK;
+    }
     if (e == KV_UNKNOWN_METHOD)
         return ctl_fail(ctl, CTL_USAGE, "UNKNOWN_METHOD",
                         "The URL has to name placementd's addresses for this command.",

@@ -480,18 +480,56 @@ START_TEST(a_definite_answer_passes)
 }
 END_TEST
 
-START_TEST(watch_moves_the_route)
+static void notify(uint32_t leader, uint32_t epoch)
 {
-    static struct op o;
     struct buf b = {0};
-    unsigned c = begin(&o, KV_METHOD_GET);
-    answer_get(c, "x");
     rpc_put_notify(&b, "map.changed");
     mp_put_array(&b, 1);
-    put_map(&b, 3, 2);
+    put_map(&b, leader, epoch);
     feed(0, &b);
+}
+
+START_TEST(watch_moves_the_route_where_no_leader_is_known)
+{
+    static struct op o;
+    unsigned c = begin(&o, KV_METHOD_GET);
+    answer_get(c, "x");
+    notify(3, 2); /* node 1 has just answered as the leader: that is better known */
+    submit(&o, KV_METHOD_GET, "k", 1000);
+    answer_get(c, "y");
+    lose(c);
+    notify(3, 3);
     submit(&o, KV_METHOD_GET, "k", 1000);
     ck_assert_uint_ne(conn_to("10.1.0.3:1"), 0);
+}
+END_TEST
+
+START_TEST(no_op_waits_for_a_suspect)
+{
+    static struct op o;
+    struct rpc_message m;
+    unsigned c = begin(&o, KV_METHOD_GET);
+    ck_assert(next_request(c, &m));
+    advance(6000); /* silent until its connection is closed, and the get is over */
+    ck_assert_int_eq(o.answers, 1);
+    for (unsigned k = 1; k < CONNS; k++) /* whatever was opened meanwhile says nothing either */
+        if (wires[k].open)
+            lose(k);
+    advance(100);
+    submit(&o, KV_METHOD_GET, "k", 4000);
+    advance(1500);
+    for (unsigned k = 1; k < CONNS; k++) {
+        if (!wires[k].open || wires[k].established || strcmp(wires[k].addr, "10.1.0.1:1") == 0)
+            continue;
+        accept_conn(k, (uint32_t)(wires[k].addr[7] - '0'));
+    }
+    advance(600);
+    unsigned c2 = conn_to("10.1.0.2:1"), c3 = conn_to("10.1.0.3:1");
+    unsigned at = c2 && wires[c2].out.n ? c2 : c3;
+    ck_assert_uint_ne(at, 0);
+    answer_get(at, "from another");
+    ck_assert_int_eq(o.answers, 1);
+    ck_assert_int_eq(o.err, ERR_OK);
 }
 END_TEST
 
@@ -581,7 +619,8 @@ int main(void)
     tcase_add_test(t, nobody_is_there);
     tcase_add_test(t, a_silent_node_loses_its_reads);
     tcase_add_test(t, a_definite_answer_passes);
-    tcase_add_test(t, watch_moves_the_route);
+    tcase_add_test(t, watch_moves_the_route_where_no_leader_is_known);
+    tcase_add_test(t, no_op_waits_for_a_suspect);
     tcase_add_test(t, another_node_at_the_address);
     tcase_add_loop_test(t, garbage, 0, 600);
     tcase_add_test(t, destroy_answers_everything);
