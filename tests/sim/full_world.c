@@ -221,19 +221,23 @@ static void watch_replica(struct replica *r)
                            sim_engine_hash(r->db, 'd'));
 }
 
+static void each_replica_of(unsigned host, void (*fn)(struct replica *r))
+{
+    if (!sim_host_up(sim_host_find(host)) || !F.shardd[host])
+        return;
+    for (unsigned k = 0; k < F.cores; k++) {
+        const struct map *m = &F.shardd[host]->node.core[k]->replicas;
+        size_t it = 0;
+        void *value;
+        while (map_next(m, &it, NULL, &value))
+            fn(value);
+    }
+}
+
 static void each_replica(void (*fn)(struct replica *r))
 {
-    for (unsigned i = F.s->placements + 1; i <= servers(); i++) {
-        if (!sim_host_up(sim_host_find(i)) || !F.shardd[i])
-            continue;
-        for (unsigned k = 0; k < F.cores; k++) {
-            const struct map *m = &F.shardd[i]->node.core[k]->replicas;
-            size_t it = 0;
-            void *value;
-            while (map_next(m, &it, NULL, &value))
-                fn(value);
-        }
-    }
+    for (unsigned i = F.s->placements + 1; i <= servers(); i++)
+        each_replica_of(i, fn);
 }
 
 static void on_watch(struct sim_event *e)
@@ -274,6 +278,28 @@ static void transfer(void)
 }
 
 /* ---- judgement ---- */
+
+static unsigned broken;
+
+static void count_broken(struct replica *r)
+{
+    broken += r->state == REPLICA_BROKEN;
+}
+
+/* A replica that its disk's errors have broken stays so until somebody restarts the node. */
+static void restart_broken(void)
+{
+    for (unsigned i = F.s->placements + 1; i <= servers(); i++) {
+        broken = 0;
+        if (sim_host_up(sim_host_find(i)))
+            each_replica_of(i, count_broken);
+        if (broken > 0) {
+            sim_log("n%u has %u broken replicas: restarted", i, broken);
+            sim_host_kill(sim_host_find(i), SIM_KILL);
+            start(sim_host_find(i));
+        }
+    }
+}
 
 static void judge_running(struct replica *r)
 {
@@ -366,6 +392,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     sim_at(&F.watch, sim_now());
     sim_run(faults_end);
     nemesis_heal();
+    restart_broken();
     sim_run(sim_now() + (uint64_t)(s->healthy * 0.6e9));
     F.healed = true;
     sim_run(sim_now() + (uint64_t)(s->healthy * 0.4e9));
