@@ -206,12 +206,13 @@ static void next_paced(struct lane *lane, uint64_t now)
     } else {
         lane->next_idle = l->idle;
         l->idle = lane;
-        atomic_fetch_sub(&l->active, 1);
     }
     pthread_mutex_unlock(&l->lock);
     if (late) {
         choose(lane);
         issue(lane, at);
+    } else {
+        atomic_fetch_sub(&l->active, 1); /* the last touch: `l` may go when it is zero */
     }
 }
 

@@ -249,8 +249,24 @@ int cmd_groups(struct ctl *ctl, int argc, char **argv)
     return CTL_OK;
 }
 
+/* placementd's map leaves leaders to the nodes; its status knows them from their reports. */
+static uint64_t find_leader(struct ctl *ctl, const struct shard_desc *d)
+{
+    struct kvadmin_status s;
+    char msg[256];
+    uint64_t leader = d->leader;
+    if (leader || kvadmin_status(ctl->url, ctl->timeout_ms, &s, msg, sizeof(msg)) != KV_OK)
+        return leader;
+    for (unsigned i = 0; i < s.n_groups; i++)
+        for (uint32_t k = 0; k < d->n_replicas && s.groups[i].id == d->group; k++)
+            if (d->replica[k].node == s.groups[i].leader)
+                leader = d->replica[k].replica;
+    kvadmin_status_close(&s);
+    return leader;
+}
+
 static void locate_json(const char *key, unsigned slot, const struct shard_map *m,
-                        const struct shard_desc *d)
+                        const struct shard_desc *d, uint64_t leader_id)
 {
     json_t *o = json_object(), *replicas = json_array();
     json_t *leader = NULL;
@@ -260,7 +276,7 @@ static void locate_json(const char *key, unsigned slot, const struct shard_map *
             replicas, json_pack("{s:o,s:s,s:s,s:o}", "node", out_json_id(d->replica[i].node),
                                 "name", n ? n->name : "", "address", n ? n->client_addr : "", "id",
                                 out_json_id(d->replica[i].replica)));
-        if (d->replica[i].replica == d->leader)
+        if (d->replica[i].replica == leader_id)
             leader = out_json_id(d->replica[i].node);
     }
     out_json_bytes(o, "key", key, strlen(key));
@@ -287,15 +303,16 @@ int cmd_locate(struct ctl *ctl, int argc, char **argv)
         shard_map_close(&m);
         return ctl_fail_kv(ctl, KV_NOT_READY, false, "no group owns the key's slot");
     }
+    uint64_t leader = find_leader(ctl, d);
     if (ctl->output == CTL_JSON) {
-        locate_json(argv[1], slot, &m, d);
+        locate_json(argv[1], slot, &m, d, leader);
     } else {
         printf("slot %u, group g%llu (slots %u-%u)\n", slot, (unsigned long long)d->group,
                d->first_slot, d->last_slot);
         for (uint32_t i = 0; i < d->n_replicas; i++) {
             const struct shard_node *n = shard_map_find_node(&m, d->replica[i].node);
             printf("  %-8s %s%s\n", n ? n->name : "?", n ? n->client_addr : "?",
-                   d->replica[i].replica == d->leader ? "  leader" : "");
+                   d->replica[i].replica == leader ? "  leader" : "");
         }
     }
     shard_map_close(&m);

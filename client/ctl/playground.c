@@ -293,7 +293,7 @@ static int settle(struct ctl *ctl, const struct asked *a, bool start, struct pla
         return ctl_fail(ctl, CTL_NEGATIVE, "NOT_FOUND", "Start one: kvctl playground start",
                         "there is no playground in %s", a->dir);
     *pg = (struct playground){.base_port = 7000, .nodes = 3, .groups = 8, .cores = 1};
-    snprintf(pg->dir, sizeof(pg->dir), "%s", real);
+    memcpy(pg->dir, real, strlen(real) + 1); /* its length was looked at above */
     if (!playground_load(ctl, pg))
         return CTL_SERVER;
     if (!start && !pg->exists)
