@@ -280,7 +280,7 @@ static void find_leader(struct group *g)
     if (group_is_leader(g)) {
         id = g->replica;
         address = g->address;
-    } else if (r->state == RAFT_FOLLOWER) {
+    } else if (r->state == RAFT_FOLLOWER && g->heard_term == r->current_term) {
         id = r->follower_state.current_leader.id;
         address = r->follower_state.current_leader.address;
     }
@@ -352,6 +352,8 @@ static void ask_snapshots(struct group *g)
         if (!p->wants_snapshot)
             continue;
         p->wants_snapshot = false;
+        if (p->offered_ms && now_ms(g->set) < p->offered_ms + GROUP_OFFER_MS)
+            continue; /* heartbeats that go unheeded ask again */
         const struct group_member *m = group_conf_find(&g->conf, p->replica);
         if (m && g->ops->snapshot_wanted) {
             struct group_member to = *m;

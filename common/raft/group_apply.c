@@ -129,6 +129,7 @@ void group_offer_snapshot(struct group *g, uint64_t replica, const struct group_
     m.install.position = *p;
     m.install.manifest = manifest;
     g->set->stats.snapshots_out++;
+    peer->offered_ms = now_ms(g->set);
     group_send(g, peer->node, &m, NULL);
 }
 

@@ -34,6 +34,7 @@
 #define GROUP_STREAM_BYTES (8 * MIB) /* to one peer in a turn */
 #define GROUP_HELD_BYTES (8 * MIB)   /* messages waiting for term and vote: then they are lost */
 #define GROUP_INSTALL_TIMEOUT_MS 5000u
+#define GROUP_OFFER_MS 1000u /* between two offers to a peer */
 #define GROUP_CAMPAIGN_TRIES 20u
 
 /* Entries on their way to a follower that could not all be sent at once: too many bytes for a
@@ -47,6 +48,7 @@ struct group_peer {
     uint32_t node;
     bool voter;
     bool wants_snapshot;
+    uint64_t offered_ms; /* a snapshot was offered last: not asked for again at once */
     uint64_t echo;       /* newest stamp of ours that it answered in our term */
     uint64_t sent_stamp; /* newest stamp that we sent */
     uint64_t sent_ms;    /* last append message, */
@@ -105,9 +107,10 @@ struct group {
     struct group_transfer transfer;
     struct group_install install;
 
-    uint64_t due_ms, ticked_ms, heard_ms;
-    uint64_t holiday_ms; /* no vote before (vote_holiday) */
-    unsigned campaign;   /* quick candidacies left */
+    uint64_t due_ms, ticked_ms;
+    uint64_t heard_ms, heard_term; /* last message of a leader */
+    uint64_t holiday_ms;           /* no vote before (vote_holiday) */
+    unsigned campaign;             /* quick candidacies left */
 
     enum group_state told_state;
     uint64_t told_term, told_leader;

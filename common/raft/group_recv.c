@@ -50,6 +50,7 @@ static bool not_our_leader(struct group *g, uint32_t node, const struct group_ms
         return true;
     }
     g->heard_ms = now_ms(g->set);
+    g->heard_term = m->term;
     return m->term == g->r.current_term && group_is_leader(g);
 }
 
