@@ -351,9 +351,12 @@ static void ask_snapshots(struct group *g)
         struct group_peer *p = &g->peer[i];
         if (!p->wants_snapshot)
             continue;
-        p->wants_snapshot = false;
+        /* One is on its way: what libraft asked for meanwhile is looked at again later. */
         if (p->offered_ms && now_ms(g->set) < p->offered_ms + GROUP_OFFER_MS)
-            continue; /* heartbeats that go unheeded ask again */
+            continue;
+        p->wants_snapshot = false;
+        if (group_match(g, p->replica) >= group_log_first(g->log))
+            continue; /* it has arrived */
         const struct group_member *m = group_conf_find(&g->conf, p->replica);
         if (m && g->ops->snapshot_wanted) {
             struct group_member to = *m;

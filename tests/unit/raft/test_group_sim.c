@@ -246,7 +246,7 @@ static void run(uint64_t seed)
     for (unsigned i = 1; i <= NODES; i++)
         W.node[i].flush_every = R(3) ? 50 + R(3000) : 0;
     uint64_t end = W.now + 12 * NS_PER_S, next_fault = W.now + 500 * NS_PER_MS, healed_at = 0;
-    while (W.now < end + 6 * NS_PER_S && !W.violation) {
+    while (W.now < end + 9 * NS_PER_S && !W.violation) {
         world_run(1 + R(S.every_ms));
         if (!S.healed && W.now >= end) {
             heal();
@@ -256,12 +256,12 @@ static void run(uint64_t seed)
             fault();
             next_fault = W.now + (10 + R(250)) * NS_PER_MS;
         }
-        if (!S.healed || W.now < end + 5 * NS_PER_S)
+        if (!S.healed || W.now < end + 8 * NS_PER_S)
             work();
         if (W.applied_max > MAX_INDEX - 3000)
             break;
     }
-    if (!W.violation && S.healed && W.now >= end + 6 * NS_PER_S)
+    if (!W.violation && S.healed && W.now >= end + 9 * NS_PER_S)
         check_end(healed_at);
     for (unsigned i = 1; i <= NODES; i++)
         S.installs += W.node[i].installs;
