@@ -53,15 +53,17 @@ static void *get(struct map *m, uint64_t key, size_t size)
     return v;
 }
 
-/* A term has one leader, so the newest term decides; a leader's own word comes with the sizes. */
+/* A term has one leader, so the newest term with a known one decides. A later term whose leader the
+ * reporter does not know yet changes nothing: taken down with the old leader's name, the new one of
+ * the same term would never be believed. A leader's own word comes with the sizes. */
 static bool take_status(struct live_group *g, const struct msg_group_status *s, uint64_t now)
 {
     uint64_t before = g->leader;
     bool leads = s->state == MSG_REPLICA_LEADER;
     uint64_t leader = leads ? s->replica : s->leader;
-    if (s->term > g->term || (s->term == g->term && g->leader == 0)) {
+    if (leader && (s->term > g->term || (s->term == g->term && (leads || g->leader == 0)))) {
         g->term = s->term;
-        g->leader = leader ? leader : g->leader;
+        g->leader = leader;
     }
     if (leads && s->term == g->term) {
         g->heard = now;

@@ -204,11 +204,23 @@ START_TEST(test_liveness)
     ck_assert_uint_eq(hints, 2);
     ck_assert_uint_eq(liveness_leader(&l, &c.groups[0]), 11);
     ck_assert_uint_eq(liveness_group(&l, 1)->keys, 77);
+    /* an election: a later term without a leader yet, then its leader's own word in that term */
+    s.term = 5;
+    s.state = MSG_REPLICA_FOLLOWER;
+    s.leader = 0;
+    liveness_report(&l, &c, &h, 102 * S, count, &hints);
+    ck_assert_uint_eq(hints, 2);
+    s.replica = 12;
+    s.state = MSG_REPLICA_LEADER;
+    s.leader = 12;
+    liveness_report(&l, &c, &h, 102 * S, count, &hints);
+    ck_assert_uint_eq(hints, 3);
+    ck_assert_uint_eq(liveness_leader(&l, &c.groups[0]), 12);
     /* a replica that is not listed is no source */
     s.replica = 5;
     s.term = 9;
     liveness_report(&l, &c, &h, 102 * S, count, &hints);
-    ck_assert_uint_eq(hints, 2);
+    ck_assert_uint_eq(hints, 3);
     static const struct {
         uint32_t node;
         uint64_t at;
