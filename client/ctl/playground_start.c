@@ -16,6 +16,8 @@
 #define POLL_MS 25
 #define ASK_MS 1000u
 #define LOG_LINES 10
+/* The kernel takes down the sockets of a killed process a moment after it is gone (io_uring). */
+#define LINGER_MS 2000
 
 static unsigned long long now_ms(void)
 {
@@ -27,7 +29,14 @@ static unsigned long long now_ms(void)
 static int port_fails(const struct ctl *ctl, const struct process *p, unsigned port)
 {
     char who[128];
-    if (!process_port_taken(port, who, sizeof(who)))
+    bool owned, taken;
+    for (unsigned waited = 0;; waited += POLL_MS) {
+        taken = process_port_taken(port, who, sizeof(who), &owned);
+        if (!taken || owned || waited >= LINGER_MS)
+            break;
+        poll(NULL, 0, POLL_MS);
+    }
+    if (!taken)
         return CTL_OK;
     return ctl_fail(ctl, CTL_REFUSED, "ADDRESS_IN_USE",
                     "Stop that one, or take other ports: --base-port N (and --dir, for a second "

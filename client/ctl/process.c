@@ -250,8 +250,9 @@ static bool has_socket(const char *pid, unsigned long inode)
     return found;
 }
 
-static void name_owner(unsigned port, char *who, size_t n)
+static bool name_owner(unsigned port, char *who, size_t n)
 {
+    bool found = false;
     char path[64], name[64];
     unsigned long inode = listener_inode(port);
     snprintf(who, n, "another process");
@@ -262,13 +263,15 @@ static void name_owner(unsigned port, char *who, size_t n)
         snprintf(path, sizeof(path), "/proc/%.16s/comm", e->d_name);
         snprintf(who, n, "%s (pid %.16s)", read_line(path, name, sizeof(name)) ? name : "a process",
                  e->d_name);
+        found = true;
         break;
     }
     if (d)
         closedir(d);
+    return found;
 }
 
-bool process_port_taken(unsigned port, char *who, size_t n)
+bool process_port_taken(unsigned port, char *who, size_t n, bool *owned)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -278,7 +281,6 @@ bool process_port_taken(unsigned port, char *who, size_t n)
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)); /* TIME_WAIT does not count */
     bool taken = bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 1) != 0;
     close(fd);
-    if (taken)
-        name_owner(port, who, n);
+    *owned = taken && name_owner(port, who, n);
     return taken;
 }

@@ -32,7 +32,8 @@ void process_forget(const struct process *p);
 /* Prints the last lines of its log on stderr, each indented, and gives the likely fix, or NULL. */
 const char *process_explain(const struct process *p, int lines);
 
-/* Who listens on 127.0.0.1:port: false if nobody. `who`: "name (pid N)" or "another process". */
-bool process_port_taken(unsigned port, char *who, size_t n);
+/* Who listens on 127.0.0.1:port: false if nobody. `who`: "name (pid N)" if it can be told (*owned),
+ * else "another process". */
+bool process_port_taken(unsigned port, char *who, size_t n, bool *owned);
 
 #endif
