@@ -1,6 +1,10 @@
-"""A playground of real processes for the cluster tests: start, faults by pid, load, history."""
+"""A playground of real processes for the cluster tests: start, faults by pid, what the logs say.
+
+Every process that was ever seen is noted: at the end each one has to be gone, none may have died of
+its own, and none may have needed SIGKILL to stop."""
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,14 +14,19 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("KV_BIN", os.path.join(TOP, "build", "bin"))
+# kvctl playground: clients, placementd's clients, peers, placementd's peers
+PORT_OFFSETS = (1, 101, 201, 301)
+# What a healthy process never prints.
+FATAL = re.compile(r"CHECK\(.*failed|Sanitizer|runtime error:|Assertion|replica_broken|"
+                   r"\bfatal\b.*error=")
 
 
 class Failed(Exception):
-    pass
+    """The product (or the fault) did not do what the test wants; the text says what."""
 
 
 class Skipped(Exception):
-    pass
+    """Not possible on this machine; the text says why."""
 
 
 def check(condition, text):
@@ -25,124 +34,37 @@ def check(condition, text):
         raise Failed(text)
 
 
-def free_base(count):
-    """The first of `count` consecutive free loopback ports."""
-    for base in range(20000 + os.getpid() % 500 * 20, 32000, 20):
-        held = []
-        try:
-            for port in range(base, base + count):
-                s = socket.socket()
-                held.append(s)
-                s.bind(("127.0.0.1", port))
+def free_base(nodes):
+    """A port from which on the ports of a playground are free. Below the ephemeral range, so that
+    no outgoing connection takes one meanwhile."""
+    for i in range(50):
+        base = 10000 + (os.getpid() * 7 + i * 13) % 50 * 400
+        ports = [base + offset + k for offset in PORT_OFFSETS for k in range(max(nodes, 3) + 2)]
+        if all(port_free(p) for p in ports):
             return base
-        except OSError:
-            continue
-        finally:
-            for s in held:
-                s.close()
     raise Failed("no free ports")
 
 
+def port_free(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
 def wait_until(what, condition, seconds=15.0):
+    """Waits for condition() to be true and returns its value."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= end:
+            raise Failed("not within %.0f s: %s" % (seconds, what() if callable(what) else what))
         time.sleep(0.05)
-    raise Failed("not within %.0f s: %s" % (seconds, what))
-
-
-class Playground:
-    def __init__(self, nodes=3, groups=4, directory=None):
-        self.tmp = directory or tempfile.mkdtemp(prefix="shardkv-cluster.")
-        self.dir = os.path.join(self.tmp, "run")
-        self.base = free_base(30)
-        self.nodes, self.groups = nodes, groups
-        self.url = None
-        self.stopped = []
-
-    # ---- processes ----
-    def ctl(self, *args, ok=True, stdin=None):
-        url = ["--url", self.url] if self.url else []
-        p = subprocess.run([os.path.join(BIN, "kvctl"), *url, *args], capture_output=True,
-                           text=True, input=stdin, timeout=60)
-        if ok and p.returncode != 0:
-            raise Failed("kvctl %s: exit %d\n%s%s" % (" ".join(args), p.returncode, p.stdout,
-                                                      p.stderr))
-        return p
-
-    def start(self, *names):
-        self.ctl("playground", "start", *names, "--dir", self.dir, "--base-port", str(self.base),
-                 "--nodes", str(self.nodes), "--groups", str(self.groups))
-        self.url = self.status()["url"]
-        return self
-
-    def stop(self, *names):
-        self.ctl("playground", "stop", *names, "--dir", self.dir)
-
-    def status(self):
-        return json.loads(self.ctl("-o", "json", "playground", "status", "--dir", self.dir).stdout)
-
-    def pid(self, name):
-        for p in self.status()["processes"]:
-            if p["name"] == name and p["state"] == "running":
-                return int(p["pid"])
-        raise Failed("%s is not running" % name)
-
-    def shardds(self):
-        return ["n%d" % (i + 1) for i in range(self.nodes)]
-
-    def signal(self, name, sig):
-        os.kill(self.pid(name), sig)
-
-    def kill(self, *names):
-        """kill -9, all at once, and waits until they are gone."""
-        pids = [self.pid(n) for n in names]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        wait_until("killed processes are gone",
-                   lambda: not any(alive(pid) for pid in pids))
-
-    def pause(self, name):
-        pid = self.pid(name)
-        os.kill(pid, signal.SIGSTOP)
-        self.stopped.append(pid)
-
-    def resume(self, name):
-        pid = self.stopped.pop()
-        os.kill(pid, signal.SIGCONT)
-
-    def log(self, name):
-        with open(os.path.join(self.dir, "log", name + ".log"), errors="replace") as f:
-            return f.read()
-
-    def close(self):
-        for pid in self.stopped:
-            try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
-        self.ctl("playground", "stop", "--dir", self.dir, ok=False)
-        shutil.rmtree(self.tmp, ignore_errors=True)
-
-    # ---- what the cluster says ----
-    def groups_status(self):
-        return json.loads(self.ctl("-o", "json", "groups").stdout)["groups"]
-
-    def node_ids(self):
-        nodes = json.loads(self.ctl("-o", "json", "nodes").stdout)["nodes"]
-        return {n.get("name", n["id"]): n["id"] for n in nodes}
-
-    def leader_node(self):
-        """Name of the shardd that leads most groups."""
-        nodes = json.loads(self.ctl("-o", "json", "nodes").stdout)["nodes"]
-        best = max(nodes, key=lambda n: int(n["leaders"]))
-        return best.get("name", best["id"])
-
-    def wait_healthy(self, seconds=30):
-        def healthy():
-            return self.ctl("status", ok=False).returncode == 0
-        wait_until("kvctl status is healthy", healthy, seconds)
 
 
 def alive(pid):
@@ -153,44 +75,209 @@ def alive(pid):
         return False
 
 
-class Load:
-    """kvbench with a recorded history in the background."""
+def run_program(name, *args, seconds=60, **kw):
+    """Runs one of our programs to its end."""
+    try:
+        return subprocess.run([os.path.join(BIN, name), *args], capture_output=True, text=True,
+                              timeout=seconds, **kw)
+    except subprocess.TimeoutExpired as e:
+        raise Failed("%s %s does not end within %d s: %s" % (name, " ".join(args), seconds,
+                                                             e.stderr)) from None
 
-    def __init__(self, cluster, seconds, clients=8, keys=30, reads=50, extra=()):
-        self.cluster = cluster
-        self.history = os.path.join(cluster.tmp, "history.jsonl")
-        self.process = subprocess.Popen(
-            [os.path.join(BIN, "kvbench"), "--url", cluster.url, "--clients", str(clients),
-             "--keys", str(keys), "--reads", str(reads), "--seconds", str(seconds), "--rate", "800",
-             "--timeout", "1000", "--history", self.history, "-o", "json", *extra],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def wait(self):
-        out, err = self.process.communicate(timeout=120)
-        check(self.process.returncode in (0, 1), "kvbench: exit %d: %s" %
-              (self.process.returncode, err))
-        return json.loads(out.strip().splitlines()[-1])
+class Playground:
+    def __init__(self, nodes=3, groups=4, cores=1, directory=None):
+        self.tmp = directory or tempfile.mkdtemp(prefix="shardkv-cluster.")
+        self.dir = os.path.join(self.tmp, "run")
+        self.base = free_base(nodes)
+        self.nodes, self.groups, self.cores = nodes, groups, cores
+        self.url = None
+        self.seen = {}       # pid -> name, every process ever seen
+        self.ended = set()   # pids that were killed or stopped on purpose
+        self.paused = []
+        self.children = []   # kvbench in the background
+        self.expected = []   # texts that FATAL lines of the logs may hold in this test
 
-    def finish(self, min_ok=500):
-        """Waits, reads every key once more, checks the whole history."""
-        result = self.wait()
-        events = [json.loads(line) for line in open(self.history)]
-        acknowledged = [e for e in events if e.get("st") == "ok" and e["op"] in ("put", "del")]
-        check(len(acknowledged) >= min_ok,
-              "too few writes succeeded for the run to count: %d" % len(acknowledged))
-        with open(self.history, "a") as f:
-            for i, key in enumerate(sorted({e["k"] for e in events})):
-                f.write(json.dumps(self.final_read(key, 1000000 + i)) + "\n")
-        p = subprocess.run([os.path.join(BIN, "lincheck"), self.history], capture_output=True,
-                           text=True, timeout=300)
-        check(p.returncode == 0, "history: " + p.stdout[-3000:] + p.stderr)
-        return result, p.stdout.strip().splitlines()[-1]
+    # ---- processes ----
+    def ctl(self, *args, ok=True, stdin=None):
+        url = ["--url", self.url] if self.url else []
+        p = run_program("kvctl", *url, *args, input=stdin)
+        if ok and p.returncode != 0:
+            raise Failed("kvctl %s: exit %d\n%s%s" % (" ".join(args), p.returncode, p.stdout,
+                                                      p.stderr))
+        return p
 
-    def final_read(self, key, client):
-        t0 = time.monotonic_ns()
-        p = self.cluster.ctl("get", key, ok=False)
-        t1 = time.monotonic_ns()
-        check(p.returncode in (0, 1), "final read of %s: %s" % (key, p.stderr))
-        value = p.stdout[:-1] if p.stdout.endswith("\n") else p.stdout
-        return {"c": client, "k": key, "op": "get", "out": value if p.returncode == 0 else None,
-                "t0": t0, "t1": t1, "st": "ok"}
+    def playground(self, what, *args, ok=True, options=()):
+        p = self.ctl(*options, "playground", what, *args, "--dir", self.dir, ok=ok)
+        self.note_processes()
+        return p
+
+    def start(self, *names, ok=True, options=()):
+        """All of it, or processes by name; waits as long as `kvctl playground start` does."""
+        for name in names or [None]:
+            p = self.playground("start", *([name] if name else []), "--base-port", str(self.base),
+                                "--nodes", str(self.nodes), "--groups", str(self.groups),
+                                "--cores", str(self.cores), ok=ok, options=options)
+        self.url = "kv://" + ",".join("127.0.0.1:%d" % (self.base + 101 + i) for i in range(3))
+        return p if names else self
+
+    def stop(self, name):
+        """SIGTERM, and it has to go by itself."""
+        pid = self.pid(name)
+        p = self.playground("stop", name)
+        self.ended.add(pid)
+        check("killed" not in p.stderr, "%s: %s" % (name, p.stderr))
+
+    def names(self):
+        return ["p1", "p2", "p3"] + self.shardds()
+
+    def shardds(self):
+        return ["n%d" % (i + 1) for i in range(self.nodes)]
+
+    def noted_pid(self, name):
+        try:
+            with open(os.path.join(self.dir, "pid", name)) as f:
+                return int(f.read().split()[0])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def note_processes(self):
+        for name in self.names():
+            pid = self.noted_pid(name)
+            if pid:
+                self.seen[pid] = name
+
+    def pid(self, name):
+        pid = self.noted_pid(name)
+        check(pid and alive(pid), "%s is not running\n%s" % (name, self.tail(name)))
+        return pid
+
+    def signal(self, name, sig):
+        os.kill(self.pid(name), sig)
+
+    def kill(self, *names):
+        """kill -9, all at once, and waits until they are gone."""
+        pids = [self.pid(n) for n in names]
+        for pid in pids:
+            self.ended.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        wait_until("killed processes are gone", lambda: not any(alive(pid) for pid in pids))
+
+    def pause(self, name):
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGSTOP)
+        self.paused.append(pid)
+
+    def resume(self):
+        os.kill(self.paused.pop(), signal.SIGCONT)
+
+    def shardd_args(self, name, **changed):
+        """The command line of a node as the playground starts it, for starting it by hand."""
+        k = int(name[1:])
+        settings = {"node.id": name, "node.data-dir": os.path.join(self.dir, name),
+                    "listen.client": "127.0.0.1:%d" % (self.base + k),
+                    "listen.peer": "127.0.0.1:%d" % (self.base + 200 + k),
+                    "cluster.placement": "127.0.0.1:%d" % (self.base + 101), "node.host": name,
+                    "node.cores": str(self.cores)}
+        settings.update({key.replace("__", ".").replace("_", "-"): v for key, v in changed.items()})
+        return [x for k, v in settings.items() for x in ("--set", "%s=%s" % (k, v))]
+
+    # ---- logs ----
+    def log(self, name):
+        try:
+            with open(os.path.join(self.dir, "log", name + ".log"), errors="replace") as f:
+                return f.read()
+        except OSError:
+            return ""
+
+    def tail(self, name, lines=15):
+        return "".join("    %s: %s\n" % (name, line)
+                       for line in self.log(name).splitlines()[-lines:])
+
+    def wait_log(self, name, text, seconds=15, after=0):
+        """Waits for the text in the part of the log behind `after`."""
+        wait_until(lambda: "%s says \"%s\"\n%s" % (name, text, self.tail(name)),
+                   lambda: text in self.log(name)[after:], seconds)
+
+    # ---- what the cluster says ----
+    def status(self):
+        """`kvctl status -o json`, or None while placementd has no leader."""
+        p = self.ctl("-o", "json", "--timeout", "1s", "status", ok=False)
+        try:
+            return json.loads(p.stdout)
+        except ValueError:
+            return None
+
+    def leaders(self):
+        """{group: (name of the leading node or None, term)}"""
+        s = wait_until("kvctl status", self.status)
+        names = {n["id"]: n["name"] for n in s["nodes"]}
+        return {g["id"]: (names.get(g["leader"]), int(g["term"])) for g in s["groups"]}
+
+    def leader_node(self):
+        """Name of the running shardd that leads most groups."""
+        led = [name for name, _ in self.leaders().values() if name]
+        check(led, "no group has a leader")
+        return max(sorted(set(led)), key=led.count)
+
+    def wait_led_by_others(self, victim, before, seconds=10):
+        """Every group that the victim led has another leader of a later term: the fault has bitten.
+        Returns their number."""
+        mine = [g for g, (name, _) in before.items() if name == victim]
+        check(mine, "%s led nothing, the test proves nothing" % victim)
+
+        def moved():
+            now = self.leaders()
+            return all(now[g][0] not in (None, victim) and now[g][1] > before[g][1] for g in mine)
+        wait_until("groups %s of %s led by others" % (mine, victim), moved, seconds)
+        return len(mine)
+
+    def wait_healthy(self, seconds=30):
+        wait_until(lambda: "kvctl status is ok: " + self.ctl("status", ok=False).stdout,
+                   lambda: self.ctl("status", ok=False).returncode == 0, seconds)
+
+    # ---- the end ----
+    def abandon(self):
+        """Whatever happened: leaves no process and no file behind."""
+        for p in self.children:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+        for pid in self.paused:
+            if alive(pid):
+                os.kill(pid, signal.SIGCONT)
+        self.paused = []
+        self.note_processes()
+        p = self.playground("stop", ok=False) if os.path.isdir(self.dir) else None
+        left = [pid for pid, name in self.seen.items() if alive(pid) and is_ours(pid, self.dir)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return p, left
+
+    def died(self):
+        """Names of processes that ended although nobody ended them."""
+        self.note_processes()
+        return [name for pid, name in self.seen.items() if pid not in self.ended and not alive(pid)]
+
+    def close(self, verify):
+        """With `verify` also checks how it ends; raises Failed."""
+        died = self.died()
+        p, left = self.abandon()
+        bad = [line for name in self.names() for line in self.log(name).splitlines()
+               if FATAL.search(line) and not any(t in line for t in self.expected)]
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        if not verify:
+            return
+        check(not died, "ended by themselves: %s" % died)
+        check(not bad, "in the logs: %s" % "\n".join(bad[:10]))
+        check(not left, "left behind after stop: %s" % [self.seen[pid] for pid in left])
+        check(p is None or "killed" not in p.stderr, "stop: %s" % (p and p.stderr))
+
+
+def is_ours(pid, directory):
+    """A pid may have been used again: only a process whose command line names our directory."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as f:
+            return directory.encode() in f.read()
+    except OSError:
+        return False

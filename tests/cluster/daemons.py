@@ -1,0 +1,171 @@
+"""Starting where it cannot work, and hostile clients."""
+import os
+import resource
+import shutil
+import socket
+import struct
+import tempfile
+import time
+
+from disks import refused
+from playground import BIN, Failed, Skipped, check, run_program
+
+PLACEMENTD = "1=127.0.0.1:%d"
+
+
+def commands(directory, client, peer):
+    """Both daemons with that directory and those ports."""
+    shardd = ("--set", "node.id=n1", "--set", "node.data-dir=" + directory, "--set",
+              "listen.client=127.0.0.1:%d" % client, "--set", "listen.peer=127.0.0.1:%d" % peer,
+              "--set", "cluster.placement=127.0.0.1:9", "--set", "node.cores=1")
+    placementd = ("--set", "node.id=1", "--set", "node.data-dir=" + directory, "--set",
+                  "listen.client=127.0.0.1:%d" % client, "--set",
+                  "listen.peer=127.0.0.1:%d" % peer, "--set",
+                  "cluster.members=" + PLACEMENTD % peer)
+    return ("shardd", shardd), ("placementd", placementd)
+
+
+def two_ports():
+    """Two free ports, one of them held: (held socket, its port, a free one)."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    held.listen(1)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return held, held.getsockname()[1], s.getsockname()[1]
+
+
+def port_in_use():
+    """A port that is taken is named, by both daemons and by the playground."""
+    top = tempfile.mkdtemp(prefix="shardkv-cluster.")
+    held, taken, free = two_ports()
+    try:
+        for client, peer in ((taken, free), (free, taken)):
+            for program, args in commands(os.path.join(top, "d%d" % client), client, peer):
+                shutil.rmtree(os.path.join(top, "d%d" % client), ignore_errors=True)
+                refused("%s, port taken" % program, program, args, str(taken), "in use")
+        p = run_program("kvctl", "playground", "start", "--dir", os.path.join(top, "run"),
+                        "--base-port", str(taken - 1))
+        check(p.returncode == 5 and str(taken) in p.stderr and "pid %d" % os.getpid() in p.stderr,
+              "playground start with a taken port: exit %d %s" % (p.returncode, p.stderr))
+        return ""
+    finally:
+        held.close()
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def unwritable_directory():
+    """A directory that cannot be made or written to is named, with the reason."""
+    top = tempfile.mkdtemp(prefix="shardkv-cluster.")
+    held, _, free = two_ports()
+    held.close()
+    try:
+        with open(os.path.join(top, "file"), "w"):
+            pass
+        beneath = os.path.join(top, "file", "data")
+        for program, args in commands(beneath, free, free + 1):
+            refused("%s beneath a file" % program, program, args, beneath, "Not a directory")
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        denied = os.path.join(top, "denied")
+        os.mkdir(denied, 0o755 if nobody else 0o555)
+        os.chmod(top, 0o755)
+        for program, args in commands(denied, free, free + 1):
+            try:
+                refused("%s without permission" % program, program, args, denied,
+                        "Permission denied", **nobody)
+            except PermissionError:
+                raise Skipped("another user may not run %s" % BIN) from None
+        return ""
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def few_file_handles():
+    """ulimit -n 256: refused with the limit and what to do, before anything is touched."""
+    top = tempfile.mkdtemp(prefix="shardkv-cluster.")
+    held, _, free = two_ports()
+    held.close()
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    try:
+        directory = os.path.join(top, "d")
+        program, args = commands(directory, free, free + 1)[0]
+        refused(program, program, args, "256", "ulimit -n", preexec_fn=limit)
+        check(not os.path.exists(directory), "the directory has been made all the same")
+        return ""
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+# ---- hostile bytes ----
+
+ATTACKS = {
+    "text": b"GET / HTTP/1.1\r\n\r\n",
+    "nested arrays": b"\xdd\xff\xff\xff\xff" * 31,
+    "huge bin": b"\x94\x00\x01\xa6kv.put\x92\xc4\x01k\xc6\xff\xff\xff\xff",
+    "deep": b"\x91" * 100000,
+    "wrong types": b"\x94\x00\x01\x05\x06",
+    "unknown method": b"\x94\x00\x01\xa7nothing\x90",
+    "empty key": b"\x94\x00\x02\xa6kv.get\x91\xc4\x00",
+    "random": bytes((i * 7919 + 13) % 256 for i in range(65536)),
+}
+
+
+def garbage(c):
+    """Hostile bytes on every port: a closed connection or an error within a bound; the memory does
+    not move and nobody else notices."""
+    ports = [c.base + 1, c.base + 101, c.base + 201, c.base + 301]  # n1 and p1, clients and peers
+    leaders = c.leaders()
+    pids = [c.pid("n1"), c.pid("p1")]
+    before = [rss(pid) for pid in pids]
+    half = [half_message(ports[0]) for _ in range(200)]
+    for port in ports:
+        for name, data in ATTACKS.items():
+            attack(port, name, data)
+    c.ctl("put", "good", "client")
+    check(c.ctl("get", "good").stdout.strip() == "client", "a good client suffers")
+    wait_closed(half, 15)
+    grown = [rss(pid) - b for pid, b in zip(pids, before)]
+    check(max(grown) < 32 << 20, "memory grew by %s bytes" % grown)
+    check(pids == [c.pid("n1"), c.pid("p1")], "a process has ended")
+    check(c.leaders() == leaders, "an election took place: %s then %s" % (leaders, c.leaders()))
+    return "%d attacks" % (len(ATTACKS) * len(ports) + len(half))
+
+
+def half_message(port):
+    s = socket.create_connection(("127.0.0.1", port))
+    s.sendall(b"\x94\x00\x01\xa6kv.put\x92\xc4\x01k\xc6" + struct.pack(">I", 1000000) + b"x")
+    return s
+
+
+def attack(port, name, data):
+    """An answer or a closed connection within the time that half a message is allowed to take."""
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        s.settimeout(14)
+        try:
+            s.sendall(data)
+            s.recv(65536)
+        except socket.timeout:
+            raise Failed("port %d, %s: no answer, not closed within 14 s" % (port, name)) from None
+        except OSError:
+            pass  # reset: closed
+
+
+def wait_closed(socks, seconds):
+    end = time.monotonic() + seconds
+    for s in socks:
+        s.settimeout(max(0.1, end - time.monotonic()))
+        try:
+            while s.recv(65536):
+                pass
+        except socket.timeout:
+            raise Failed("half a message, then silence: not closed within %d s" % seconds) from None
+        except OSError:
+            pass
+        s.close()
+
+
+def rss(pid):
+    with open("/proc/%d/statm" % pid) as f:
+        return int(f.read().split()[1]) * 4096

@@ -1,0 +1,229 @@
+"""What disks do: torn tails, flipped bits, no space, no permission, the wrong directory."""
+import glob
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+
+from load import Load, bench
+from playground import Failed, Playground, Skipped, check, run_program, wait_until
+
+BLOCK = 4096
+MAGIC = b"SKVWALCM"  # of a commit, common/wal/wal_format.h
+
+
+def commits(path):
+    """[(offset, length)] of what looks like a commit."""
+    with open(path, "rb") as f:
+        data = f.read()
+    return [(at, struct.unpack_from("<I", data, at + 24)[0])
+            for at in range(BLOCK, len(data), BLOCK) if data[at:at + 8] == MAGIC]
+
+
+def segments(c, node):
+    return sorted(glob.glob(os.path.join(c.dir, node, "wal-0", "wal-*.log")))
+
+
+def last_commit(c, node):
+    """Segment, offset and length of the last commit of a log."""
+    for path in reversed(segments(c, node)):
+        found = commits(path)
+        if found:
+            return path, found[-1][0], found[-1][1]
+    raise Failed("%s has no commit in its WAL" % node)
+
+
+def overwrite(path, offset, data):
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        f.write(data)
+
+
+def torn_tail(c):
+    """The last commit of a WAL is half written at a crash: it is cut off, exactly it, and the node
+    goes on; nothing acknowledged is lost."""
+    load = Load(c, 7)
+    load.warm_up()
+    before = c.leaders()
+    victim = c.leader_node()
+    c.kill(victim)
+    # Only now: what the others have not got yet is not acknowledged without us.
+    c.wait_led_by_others(victim, before)
+    path, offset, length = last_commit(c, victim)
+    overwrite(path, offset + length // 2, b"\0" * (length - length // 2))
+    c.start(victim)
+    size = os.path.getsize(path) if os.path.exists(path) else -1
+    check(size == offset, "%s is not cut at the torn commit: %d bytes instead of %d" % (
+        os.path.basename(path), size, offset))
+    load.mark()
+    load.finish()
+    return "cut at %d; %s" % (offset, load.note())
+
+
+def flipped_bit(c):
+    """A flipped bit before good records: the node refuses to start, names file and offset and says
+    what to do; the others go on."""
+    bench(c, "--clients", "8", "--reads", "0", "--keys", "100", "--ops", "2000")
+    victim = c.leader_node()
+    c.kill(victim)
+    path = segments(c, victim)[-1]
+    found = commits(path)
+    check(len(found) > 20, "only %d commits in the WAL" % len(found))
+    offset, length = found[len(found) // 2]
+    with open(path, "rb") as f:
+        f.seek(offset + length - 9)
+        byte = f.read(1)[0]
+    overwrite(path, offset + length - 9, bytes([byte ^ 0x10]))
+    c.ended.update(c.seen)
+    p = c.start(victim, ok=False)
+    check(p.returncode != 0, "the node starts with a damaged WAL")
+    log = c.log(victim)
+    for text in ("CORRUPT", os.path.basename(path), "offset %d" % offset, "re-seeded"):
+        check(text in log and text in p.stderr, "\"%s\" is not in what it says:\n%s\n%s" % (
+            text, p.stderr, c.tail(victim)))
+    c.note_processes()
+    c.ended.update(c.seen)  # the refused start has ended as it should
+    c.ctl("--timeout", "10s", "put", "after", "damage")
+    check(c.ctl("get", "after").stdout.strip() == "damage", "the others do not go on")
+    overwrite(path, offset + length - 9, bytes([byte]))
+    c.start(victim)  # it was that bit and nothing else
+    return "commit at %d of %s" % (offset, os.path.basename(path))
+
+
+def disk_full(c):
+    """The disk of all nodes fills up: reads go on, deletes are taken, puts are refused with
+    NO_SPACE, and it heals by itself."""
+    c.ctl("put", "before", "full")
+    filler = os.path.join(c.tmp, "filler")
+    free = os.statvfs(c.tmp).f_bavail * os.statvfs(c.tmp).f_frsize
+    with open(filler, "wb") as f:
+        os.posix_fallocate(f.fileno(), 0, free - (8 << 20))
+
+    def refused():
+        p = c.ctl("-o", "json", "--timeout", "1s", "put", "during", "full", ok=False)
+        return p.returncode != 0 and "NO_SPACE" in p.stderr
+    wait_until("puts are refused with NO_SPACE", refused, 10)
+    check(all("disk_full" in c.log(n) for n in c.shardds()), "disk_full is not in the logs")
+    check(c.ctl("get", "before").stdout.strip() == "full", "reads do not go on")
+    c.ctl("del", "before")
+    check(c.ctl("get", "before", ok=False).returncode == 1, "the delete was not taken")
+    os.unlink(filler)
+    wait_until("it heals", lambda: c.ctl("--timeout", "2s", "put", "after", "full",
+                                         ok=False).returncode == 0, 15)
+    return ""
+
+
+def disk_full_at_once(c):
+    """The disk is full to the last byte in the middle of writing, with no time to see it coming: no
+    acknowledged write is lost, no process dies of it or it says why, and it heals."""
+    load = Load(c, 9, timeout=4000)
+    load.warm_up(1)
+    filler = os.path.join(c.tmp, "filler")
+    with open(filler, "wb") as f:
+        try:
+            while True:
+                f.write(b"x" * (1 << 20))
+                f.flush()
+        except OSError:
+            pass
+        left = os.statvfs(c.tmp).f_bavail * os.statvfs(c.tmp).f_frsize
+    check(left < 1 << 20, "%d bytes are left" % left)
+    wait_until("the nodes see it", lambda: any("disk_full" in c.log(n) for n in c.shardds()), 8)
+    os.unlink(filler)
+    load.mark()
+    wait_until("it heals", lambda: c.ctl("--timeout", "2s", "put", "after", "full",
+                                         ok=False).returncode == 0, 15)
+    load.finish()
+    return load.note()
+
+
+def small_disk():
+    """A file system of 1200 MiB on a loop device: its mount point, and what undoes it."""
+    if os.geteuid() != 0:
+        raise Skipped("needs root for a loop mount")
+    top = tempfile.mkdtemp(prefix="shardkv-disk.")
+    image, mount = os.path.join(top, "image"), os.path.join(top, "mnt")
+    os.mkdir(mount)
+    with open(image, "wb") as f:
+        f.truncate(1200 << 20)
+    for command in (["mkfs.ext4", "-q", "-F", image], ["mount", "-o", "loop", image, mount]):
+        try:
+            p = subprocess.run(command, capture_output=True, text=True)
+        except OSError as e:
+            p = subprocess.CompletedProcess(command, 1, "", str(e))
+        if p.returncode != 0:
+            shutil.rmtree(top, ignore_errors=True)
+            raise Skipped("no loop mount here: %s" % p.stderr.strip())
+
+    def undo():
+        p = subprocess.run(["umount", mount], capture_output=True, text=True)
+        if p.returncode != 0:  # somebody still has a file open: never delete under a mount
+            subprocess.run(["umount", "-l", mount], check=False)
+        shutil.rmtree(top, ignore_errors=True)
+    return mount, undo
+
+
+def foreign_directory(c):
+    """The data directory of another cluster: refused with a clear message, nothing of it served."""
+    other = Playground(nodes=1, groups=1)
+    try:
+        other.start()
+        other.ctl("put", "key", "of the other cluster")
+        other.stop("n1")
+        c.ctl("put", "key", "ours")
+        c.stop("n1")
+        shutil.move(os.path.join(c.dir, "n1"), os.path.join(c.dir, "ours"))
+        shutil.copytree(os.path.join(other.dir, "n1"), os.path.join(c.dir, "n1"))
+        at = len(c.log("n1"))
+        c.start("n1", ok=False, options=("--timeout", "3s"))
+        c.wait_log("n1", "FOREIGN", 10, after=at)
+        said = c.log("n1")[at:]
+        check("cluster" in said, "it does not say what is wrong: %s" % said)
+        p = c.ctl("--timeout", "1s", "get", "key", ok=False)
+        check(p.returncode != 0, "another cluster's data is served: %s" % p.stdout)
+        if c.noted_pid("n1") and os.path.exists("/proc/%d" % c.noted_pid("n1")):
+            c.stop("n1")
+        c.note_processes()
+        c.ended.update(c.seen.keys() & {c.noted_pid("n1")})
+        shutil.rmtree(os.path.join(c.dir, "n1"))
+        shutil.move(os.path.join(c.dir, "ours"), os.path.join(c.dir, "n1"))
+        c.start("n1")
+        check(c.ctl("get", "key").stdout.strip() == "ours", "our own data is gone")
+        return ""
+    finally:
+        other.close(verify=True)
+
+
+def directory_in_use(c):
+    """A second process on a data directory, another node's, another program's: refused."""
+    cases = (
+        ("in use twice", "shardd", c.shardd_args("n1", listen__client="127.0.0.1:0",
+                                                 listen__peer="127.0.0.1:0"), "in use"),
+        ("another number of cores", "shardd", c.shardd_args("n1", node__cores="2"), "in use"),
+    )
+    for what, program, args, text in cases:
+        refused(what, program, args, text, os.path.join(c.dir, "n1"))
+    c.ctl("put", "still", "there")
+    c.stop("n1")
+    wrong = (
+        ("another node's", "shardd", c.shardd_args("n2", node__data_dir=os.path.join(c.dir, "n1")),
+         "belongs to node n1"),
+        ("another program's", "shardd",
+         c.shardd_args("n1", node__data_dir=os.path.join(c.dir, "p1"), node__id="n1"), "in use"),
+        ("another number of cores", "shardd", c.shardd_args("n1", node__cores="2"), "--cores 1"),
+    )
+    for what, program, args, text in wrong:
+        refused(what, program, args, text, c.dir)
+    c.start("n1")
+    check(c.ctl("get", "still").stdout.strip() == "there", "the node's own start is disturbed")
+    return ""
+
+
+def refused(what, program, args, *texts, **kw):
+    """The program ends by itself, not by a signal, with a code other than 0, and names all that."""
+    p = run_program(program, *args, seconds=15, **kw)
+    said = p.stdout + p.stderr
+    check(p.returncode > 0, "%s: exit %d: %s" % (what, p.returncode, said))
+    for text in texts:
+        check(text in said, "%s: \"%s\" is not named: %s" % (what, text, said))
