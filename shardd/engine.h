@@ -58,20 +58,24 @@ MUST_USE enum err engine_write(struct engine_db *db, struct engine_batch *b);
 
 /* ---- reads ---- */
 struct engine_value {
-    struct slice data; /* borrowed until engine_value_close() */
-    void *internal;
+    struct slice data; /* borrowed until engine_value_close() or the next engine_write() */
+    void *internal, *table;
 };
-/* cached_only: ERR_INCOMPLETE if it would need I/O (ask again without it on an offload thread).
- * ERR_NOT_FOUND. (offload without cached_only) */
+/* cached_only: ERR_INCOMPLETE if it would need I/O: then engine_get_stored() on an offload thread.
+ * ERR_NOT_FOUND. */
 MUST_USE enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
                              struct engine_value *out);
+/* Goes on with a get that was ERR_INCOMPLETE: reads what is stored, not what is in memory, where
+ * the key was not. (offload) */
+MUST_USE enum err engine_get_stored(struct engine_db *db, struct slice key,
+                                    struct engine_value *out);
 void engine_value_close(struct engine_value *v);
 /* The value of `key` in the state that would survive a crash now (RocksDB's persisted tier).
  * Appended to *out. ERR_NOT_FOUND. (offload) */
 MUST_USE enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *out);
 
-/* The value of `key` in a database directory that is not open, such as a fresh checkpoint; leaves the
- * directory as it was. Appended to *out. ERR_NOT_FOUND. (offload) */
+/* The value of `key` in a database directory that is not open, such as a fresh checkpoint; leaves
+ * the directory as it was. Appended to *out. ERR_NOT_FOUND. (offload) */
 MUST_USE enum err engine_peek(struct engine *e, const char *path, struct slice key,
                               struct buf *out);
 
@@ -89,6 +93,7 @@ struct engine_db_stats {
     uint64_t disk_bytes;
     uint64_t keys; /* estimate */
     bool stalled;  /* writes would be slowed or stopped: shed load before proposing */
+    bool full;     /* the memtable has reached its size: engine_flush() */
     bool broken;   /* a background error: close, open, replay */
 };
 void engine_db_stats(struct engine_db *db, struct engine_db_stats *out);

@@ -1,12 +1,17 @@
 /* The engine on RocksDB 7.8 through its C API. Options and why: design notes in shardd/README.md.
  *
+ * Writes gather in a memtable of our own (memtable.h). A flush freezes it, begins a new one, writes
+ * the frozen one sorted as ONE batch into RocksDB and has that flushed to a file. A get asks the
+ * active memtable, the frozen one, then RocksDB. The lock covers the pointers to the two and what
+ * the active one holds: the core writes it, a flush on an offload thread freezes it.
+ *
  * Stalls. A committed entry has to be applied, so a write may be refused for nothing. RocksDB's own
  * limits (immutable memtables, files in level 0, compaction debt) are therefore set far out, and
  * engine_db_stats() calls a database stalled long before them: the owner sheds load when proposing.
  * Should RocksDB's limit be reached all the same, engine_write() waits, which is late but right.
  *
  * Durability. RocksDB's log is off; a memtable becomes durable as a whole when it is flushed, in
- * order, so what is durable ends at a batch boundary and the position in the batch tells where. */
+ * order, so what is durable ends at a batch boundary and the position in it tells where. */
 #include "shardd/engine.h"
 
 #include <pthread.h>
@@ -15,16 +20,19 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
 #include "common/base/list.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
+#include "shardd/memtable.h"
 
 #define BLOCK_CACHE_DEFAULT (64 * MIB)
 #define MEMTABLE_BUDGET_DEFAULT (128 * MIB)
 #define MEMTABLE_SIZE_DEFAULT (8 * MIB)
+#define BATCH_KEEP (1 * MIB) /* a batch keeps this much memory when it is cleared */
 #define BACKGROUND_COMPACTIONS 2
 #define BACKGROUND_FLUSHES 2
 
@@ -38,8 +46,6 @@
 
 enum { READ_TIER_ALL = 0, READ_TIER_CACHE = 1, READ_TIER_PERSISTED = 2 };
 enum { CHECKSUM_XXH3 = 4 };
-/* putv() allocates four arrays: up to here copying the value once more is cheaper. */
-enum { JOIN_MAX = 2048 };
 enum { LOG_LEVEL_WARN = 2 };
 
 struct engine {
@@ -48,7 +54,7 @@ struct engine {
     rocksdb_options_t *open_options, *create_options, *peek_options;
     rocksdb_readoptions_t *read_all, *read_cached, *read_durable;
     rocksdb_writeoptions_t *write;
-    uint64_t memtable_budget;
+    uint64_t memtable_budget, memtable_size, seed;
     pthread_mutex_t lock; /* for dbs */
     struct list dbs;      /* engine_db.link */
 };
@@ -57,14 +63,16 @@ struct engine_db {
     struct list link;
     struct engine *e;
     rocksdb_t *db;
-    atomic_bool written; /* since memtable_bytes was last read as the idle value */
+    pthread_mutex_t lock;             /* for the two memtables */
+    struct memtable *active, *frozen; /* frozen: being flushed, or NULL */
     atomic_bool failed;
-    atomic_uint_fast64_t memtable_bytes;
-    uint64_t idle_bytes; /* what an empty memtable takes */
+    atomic_uint_fast64_t memtable_bytes; /* of both */
 };
 
+/* Operations as they will be applied: { u8 kind, u32 key, u32 value, key, value }... */
 struct engine_batch {
-    rocksdb_writebatch_t *wb;
+    struct buf ops;
+    unsigned n;
 };
 
 /* ---- errors ---- */
@@ -152,7 +160,8 @@ static void set_table_options(rocksdb_options_t *o, rocksdb_cache_t *cache)
 
 static void set_memory_options(rocksdb_options_t *o, uint64_t memtable_size)
 {
-    rocksdb_options_set_write_buffer_size(o, memtable_size);
+    /* Never the reason for a flush: that is ours to order. */
+    rocksdb_options_set_write_buffer_size(o, 4 * memtable_size + 64 * MIB);
     /* The default charges 250-500 MB for the first write to 500 databases. */
     rocksdb_options_set_arena_block_size(o, 32 * KIB);
     rocksdb_options_set_max_write_buffer_number(o, MEMTABLES_MAX);
@@ -162,10 +171,6 @@ static void set_memory_options(rocksdb_options_t *o, uint64_t memtable_size)
     rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
     rocksdb_options_set_enable_write_thread_adaptive_yield(o, 0);
     rocksdb_options_set_enable_pipelined_write(o, 0);
-    /* A get that misses the memtable skips its search (1.8 -> 0.7 us): 10 bits a key of 200 bytes.
-     */
-    rocksdb_options_set_memtable_prefix_bloom_size_ratio(o, 0.006);
-    rocksdb_options_set_memtable_whole_key_filtering(o, 1);
     rocksdb_options_set_table_cache_numshardbits(o, 2);
     rocksdb_options_set_max_open_files(o, -1);
     rocksdb_options_set_max_file_opening_threads(o, 1);
@@ -226,7 +231,7 @@ static rocksdb_options_t *make_options(struct engine *e, const struct engine_opt
 
     rocksdb_options_set_env(r, e->env);
     set_table_options(r, e->cache);
-    set_memory_options(r, o->memtable_size ? o->memtable_size : MEMTABLE_SIZE_DEFAULT);
+    set_memory_options(r, e->memtable_size);
     set_level_options(r);
     set_quiet_options(r);
     rocksdb_options_set_compression(r, compression_of(o->compression));
@@ -258,6 +263,10 @@ enum err engine_create(const struct engine_options *o, struct engine **out, char
     rocksdb_env_set_high_priority_background_threads(e->env, BACKGROUND_FLUSHES);
     e->cache = rocksdb_cache_create_lru(o->block_cache ? o->block_cache : BLOCK_CACHE_DEFAULT);
     e->memtable_budget = o->memtable_budget ? o->memtable_budget : MEMTABLE_BUDGET_DEFAULT;
+    e->memtable_size = o->memtable_size ? o->memtable_size : MEMTABLE_SIZE_DEFAULT;
+    /* Keys of clients must not be able to aim at one bucket. */
+    if (getrandom(&e->seed, sizeof e->seed, 0) != sizeof e->seed)
+        e->seed = (uint64_t)(uintptr_t)e;
     pthread_mutex_init(&e->lock, NULL);
     list_init(&e->dbs);
     make_read_options(e);
@@ -339,8 +348,8 @@ enum err engine_open(struct engine *e, const char *path, bool create, struct eng
     struct engine_db *db = mem_zalloc(sizeof *db);
     db->e = e;
     db->db = r;
-    db->idle_bytes = property(db, "rocksdb.cur-size-all-mem-tables");
-    atomic_store(&db->memtable_bytes, db->idle_bytes);
+    pthread_mutex_init(&db->lock, NULL);
+    db->active = memtable_create(e->seed);
     pthread_mutex_lock(&e->lock);
     list_push_back(&e->dbs, &db->link);
     pthread_mutex_unlock(&e->lock);
@@ -356,6 +365,9 @@ void engine_close(struct engine_db *db)
     list_remove(&db->link);
     pthread_mutex_unlock(&db->e->lock);
     rocksdb_close(db->db);
+    memtable_unref(db->active);
+    memtable_unref(db->frozen);
+    pthread_mutex_destroy(&db->lock);
     free(db);
 }
 
@@ -367,76 +379,97 @@ enum err engine_remove(struct engine *e, const char *path)
 
 /* ---- batches ---- */
 
+enum { OP_PUT = 1, OP_DELETE = 2, OP_DELETE_RANGE = 3 };
+
 struct engine_batch *engine_batch_create(void)
 {
-    struct engine_batch *b = mem_alloc(sizeof *b);
-
-    b->wb = rocksdb_writebatch_create();
-    return b;
+    return mem_zalloc(sizeof(struct engine_batch));
 }
 
 void engine_batch_destroy(struct engine_batch *b)
 {
     if (!b)
         return;
-    rocksdb_writebatch_destroy(b->wb);
+    buf_close(&b->ops);
     free(b);
 }
 
 void engine_batch_clear(struct engine_batch *b)
 {
-    rocksdb_writebatch_clear(b->wb);
+    b->n = 0;
+    buf_clear(&b->ops);
+    if (b->ops.cap > BATCH_KEEP)
+        buf_close(&b->ops);
+}
+
+static void batch_add(struct engine_batch *b, uint8_t kind, struct slice key, struct slice head,
+                      struct slice body)
+{
+    buf_reserve(&b->ops, 9 + key.n + head.n + body.n);
+    buf_u8(&b->ops, kind);
+    buf_u32(&b->ops, (uint32_t)key.n);
+    buf_u32(&b->ops, (uint32_t)(head.n + body.n));
+    buf_append(&b->ops, key.p, key.n);
+    buf_append(&b->ops, head.p, head.n);
+    buf_append(&b->ops, body.p, body.n);
+    b->n++;
 }
 
 void engine_batch_put(struct engine_batch *b, struct slice key, struct slice value)
 {
-    rocksdb_writebatch_put(b->wb, (const char *)key.p, key.n, (const char *)value.p, value.n);
+    batch_add(b, OP_PUT, key, value, slice_of(NULL, 0));
 }
 
 void engine_batch_put2(struct engine_batch *b, struct slice key, struct slice head,
                        struct slice body)
 {
-    uint8_t joined[JOIN_MAX];
-
-    if (head.n + body.n <= sizeof joined) {
-        memcpy(joined, head.p, head.n);
-        if (body.n > 0)
-            memcpy(joined + head.n, body.p, body.n);
-        engine_batch_put(b, key, slice_of(joined, head.n + body.n));
-        return;
-    }
-    const char *keys[1] = {(const char *)key.p};
-    const char *values[2] = {(const char *)head.p, (const char *)body.p};
-    const size_t key_sizes[1] = {key.n}, value_sizes[2] = {head.n, body.n};
-
-    rocksdb_writebatch_putv(b->wb, 1, keys, key_sizes, 2, values, value_sizes);
+    batch_add(b, OP_PUT, key, head, body);
 }
 
 void engine_batch_delete(struct engine_batch *b, struct slice key)
 {
-    rocksdb_writebatch_delete(b->wb, (const char *)key.p, key.n);
+    batch_add(b, OP_DELETE, key, slice_of(NULL, 0), slice_of(NULL, 0));
 }
 
 void engine_batch_delete_range(struct engine_batch *b, struct slice from, struct slice to)
 {
-    rocksdb_writebatch_delete_range(b->wb, (const char *)from.p, from.n, (const char *)to.p, to.n);
+    batch_add(b, OP_DELETE_RANGE, from, to, slice_of(NULL, 0));
 }
 
 unsigned engine_batch_count(const struct engine_batch *b)
 {
-    return (unsigned)rocksdb_writebatch_count(b->wb);
+    return b->n;
+}
+
+static void note_bytes(struct engine_db *db)
+{
+    atomic_store_explicit(&db->memtable_bytes,
+                          memtable_bytes(db->active) +
+                              (db->frozen ? memtable_bytes(db->frozen) : 0),
+                          memory_order_relaxed);
 }
 
 enum err engine_write(struct engine_db *db, struct engine_batch *b)
 {
-    char *error = NULL;
+    struct cursor c = cursor_of(buf_slice(&b->ops));
 
-    rocksdb_write(db->db, db->e->write, b->wb, &error);
-    if (error) {
-        atomic_store(&db->failed, true);
-        return take_error(error);
+    if (atomic_load_explicit(&db->failed, memory_order_relaxed))
+        return ERR_IO;
+    pthread_mutex_lock(&db->lock);
+    for (unsigned i = 0; i < b->n; i++) {
+        uint8_t kind = cursor_u8(&c);
+        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
+        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
+        if (kind == OP_PUT)
+            memtable_put(db->active, key, value, slice_of(NULL, 0));
+        else if (kind == OP_DELETE)
+            memtable_delete(db->active, key);
+        else
+            memtable_delete_range(db->active, key, value);
     }
-    atomic_store_explicit(&db->written, true, memory_order_relaxed);
+    CHECK(!c.bad);
+    note_bytes(db);
+    pthread_mutex_unlock(&db->lock);
     return ERR_OK;
 }
 
@@ -453,8 +486,29 @@ static enum err get(struct engine_db *db, const rocksdb_readoptions_t *how, stru
     return *out ? ERR_OK : ERR_NOT_FOUND;
 }
 
-enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
-                    struct engine_value *out)
+/* What the memtables say. The table that has the value stays until engine_value_close(). */
+static enum memtable_found get_recent(struct engine_db *db, struct slice key,
+                                      struct engine_value *out)
+{
+    struct slice value;
+
+    pthread_mutex_lock(&db->lock);
+    struct memtable *t = db->active;
+    enum memtable_found found = memtable_get(t, key, &value);
+    if (found == MEMTABLE_ABSENT && db->frozen) {
+        t = db->frozen;
+        found = memtable_get(t, key, &value);
+    }
+    if (found == MEMTABLE_VALUE) {
+        memtable_ref(t);
+        *out = (struct engine_value){.data = value, .table = t};
+    }
+    pthread_mutex_unlock(&db->lock);
+    return found;
+}
+
+static enum err get_stored(struct engine_db *db, struct slice key, bool cached_only,
+                           struct engine_value *out)
 {
     rocksdb_pinnableslice_t *v;
     enum err e = get(db, cached_only ? db->e->read_cached : db->e->read_all, key, &v);
@@ -463,17 +517,31 @@ enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
         return e;
     size_t n;
     const char *p = rocksdb_pinnableslice_value(v, &n);
-    out->data = slice_of(p, n);
-    out->internal = v;
+    *out = (struct engine_value){.data = slice_of(p, n), .internal = v};
     return ERR_OK;
+}
+
+enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
+                    struct engine_value *out)
+{
+    enum memtable_found found = get_recent(db, key, out);
+
+    if (found != MEMTABLE_ABSENT)
+        return found == MEMTABLE_VALUE ? ERR_OK : ERR_NOT_FOUND;
+    return get_stored(db, key, cached_only, out);
+}
+
+enum err engine_get_stored(struct engine_db *db, struct slice key, struct engine_value *out)
+{
+    return get_stored(db, key, false, out);
 }
 
 void engine_value_close(struct engine_value *v)
 {
     if (v->internal)
         rocksdb_pinnableslice_destroy(v->internal);
-    v->internal = NULL;
-    v->data = slice_of(NULL, 0);
+    memtable_unref(v->table);
+    *v = (struct engine_value){0};
 }
 
 static enum err append_value(rocksdb_pinnableslice_t *v, struct buf *out)
@@ -520,21 +588,77 @@ enum err engine_peek(struct engine *e, const char *path, struct slice key, struc
 
 /* ---- maintenance ---- */
 
-enum err engine_flush(struct engine_db *db)
+static void sink_range(void *arg, struct slice from, struct slice to)
 {
-    rocksdb_flushoptions_t *o = rocksdb_flushoptions_create();
+    rocksdb_writebatch_delete_range(arg, (const char *)from.p, from.n, (const char *)to.p, to.n);
+}
+
+static void sink_put(void *arg, struct slice key, struct slice value)
+{
+    rocksdb_writebatch_put(arg, (const char *)key.p, key.n, (const char *)value.p, value.n);
+}
+
+static void sink_delete(void *arg, struct slice key)
+{
+    rocksdb_writebatch_delete(arg, (const char *)key.p, key.n);
+}
+
+/* The memtable to be written now; NULL if there is nothing. */
+static struct memtable *freeze(struct engine_db *db)
+{
+    pthread_mutex_lock(&db->lock);
+    if (!db->frozen && !memtable_empty(db->active)) {
+        db->frozen = db->active;
+        db->active = memtable_create(db->e->seed);
+    }
+    struct memtable *t = db->frozen;
+    pthread_mutex_unlock(&db->lock);
+    return t;
+}
+
+static enum err write_frozen(struct engine_db *db, const struct memtable *t)
+{
+    rocksdb_writebatch_t *wb = rocksdb_writebatch_create();
+    struct memtable_sink sink = {wb, sink_range, sink_put, sink_delete};
     char *error = NULL;
 
-    rocksdb_flushoptions_set_wait(o, 1);
-    rocksdb_flush(db->db, o, &error);
-    rocksdb_flushoptions_destroy(o);
-    if (error)
-        atomic_store(&db->failed, true);
+    memtable_drain(t, &sink);
+    rocksdb_write(db->db, db->e->write, wb, &error);
+    rocksdb_writebatch_destroy(wb);
+    if (!error) {
+        rocksdb_flushoptions_t *o = rocksdb_flushoptions_create();
+        rocksdb_flushoptions_set_wait(o, 1);
+        rocksdb_flush(db->db, o, &error);
+        rocksdb_flushoptions_destroy(o);
+    }
     return take_error(error);
+}
+
+enum err engine_flush(struct engine_db *db)
+{
+    struct memtable *t = freeze(db);
+
+    if (!t)
+        return ERR_OK;
+    enum err e = write_frozen(db, t);
+    if (e != ERR_OK) {
+        /* It stays frozen and readable; the owner closes, opens and replays. */
+        atomic_store(&db->failed, true);
+        return e;
+    }
+    pthread_mutex_lock(&db->lock);
+    db->frozen = NULL;
+    note_bytes(db);
+    pthread_mutex_unlock(&db->lock);
+    memtable_unref(t);
+    return ERR_OK;
 }
 
 enum err engine_checkpoint(struct engine_db *db, const char *path)
 {
+    enum err e = engine_flush(db);
+    if (e != ERR_OK)
+        return e;
     char *error = NULL;
     rocksdb_checkpoint_t *c = rocksdb_checkpoint_object_create(db->db, &error);
 
@@ -559,18 +683,6 @@ enum err engine_compact(struct engine_db *db)
     return property(db, "rocksdb.background-errors") ? ERR_IO : ERR_OK;
 }
 
-static uint64_t memtable_bytes(struct engine_db *db)
-{
-    if (!atomic_exchange(&db->written, false))
-        return atomic_load(&db->memtable_bytes);
-    uint64_t v = property(db, "rocksdb.cur-size-all-mem-tables");
-    atomic_store(&db->memtable_bytes, v);
-    /* A flush in the background will lower it: keep asking until it is back at nothing. */
-    if (v > db->idle_bytes)
-        atomic_store(&db->written, true);
-    return v;
-}
-
 bool engine_stalled(struct engine_db *db)
 {
     return property(db, "rocksdb.num-immutable-mem-table") >= MEMTABLES_STALLED ||
@@ -581,7 +693,8 @@ bool engine_stalled(struct engine_db *db)
 
 void engine_db_stats(struct engine_db *db, struct engine_db_stats *out)
 {
-    out->memtable_bytes = memtable_bytes(db);
+    out->memtable_bytes = atomic_load(&db->memtable_bytes);
+    out->full = out->memtable_bytes >= db->e->memtable_size;
     out->disk_bytes = property(db, "rocksdb.live-sst-files-size");
     out->keys = property(db, "rocksdb.estimate-num-keys");
     out->stalled = engine_stalled(db);
@@ -594,7 +707,7 @@ uint64_t engine_memtable_bytes(struct engine *e)
 
     pthread_mutex_lock(&e->lock);
     LIST_FOR(item, &e->dbs)
-    sum += memtable_bytes(CONTAINER_OF(item, struct engine_db, link));
+    sum += atomic_load(&CONTAINER_OF(item, struct engine_db, link)->memtable_bytes);
     pthread_mutex_unlock(&e->lock);
     return sum;
 }

@@ -8,7 +8,6 @@
 #include "common/io/fs.h"
 #include "shardd/core.h"
 
-#define TICKS_DURABLE 10u
 #define TICKS_SPACE 10u
 #define WAL_SEGMENTS_MAX 4u
 /* Below this much free space puts are refused; above twice of it they are taken again. */
@@ -19,8 +18,8 @@ static void space_run(struct io_work *work)
     struct core *c = CONTAINER_OF(work, struct core, space_work);
     uint64_t free_bytes = 0, total = 0;
     if (fs_space(c->node->options.data_dir, &free_bytes, &total) == ERR_OK) {
-        c->disk_free = free_bytes;
-        c->disk_size = total;
+        c->space_free = free_bytes;
+        c->space_size = total;
     }
 }
 
@@ -28,6 +27,8 @@ static void space_done(struct io_work *work)
 {
     struct core *c = CONTAINER_OF(work, struct core, space_work);
     c->space_busy = false;
+    c->disk_free = c->space_free;
+    c->disk_size = c->space_size;
     if (c->disk_size == 0)
         return;
     /* A small disk keeps a smaller reserve: 5 % of it. */
@@ -105,14 +106,15 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
     }
     if (r->state != REPLICA_RUNNING || !r->db || r->busy_offload)
         return;
-    if (r->touched || r->stats.stalled)
+    if (r->touched || r->stats.stalled || r->stats.memtable_bytes > 0)
         engine_db_stats(r->db, &r->stats);
+    r->touched = false;
     if (r->stats.broken)
         replica_set_broken(r, ERR_IO, "the storage engine reports a background error");
     else if (!*largest || r->stats.memtable_bytes > (*largest)->stats.memtable_bytes)
         *largest = r;
-    if (r->touched && c->ticks % TICKS_DURABLE == r->shard.group % TICKS_DURABLE)
-        replica_maintain(r, false);
+    if (r->stats.full)
+        replica_maintain(r);
 }
 
 void maintenance_tick(struct core *c)
@@ -127,12 +129,12 @@ void maintenance_tick(struct core *c)
     uint64_t used = engine_memtable_bytes(engine), budget = engine_memtable_budget(engine);
     c->over_memory = used > budget + budget / 2;
     if (used > budget / 4 * 3 && largest)
-        replica_maintain(largest, true);
+        replica_maintain(largest);
     struct group *pinning = group_set_pinning(c->groups, WAL_SEGMENTS_MAX);
     if (pinning) {
         struct replica *r = core_find_replica(c, group_id(pinning));
         if (r)
-            replica_maintain(r, true);
+            replica_maintain(r);
     }
     if (c->ticks % TICKS_SPACE == 1)
         watch_space(c);

@@ -3,8 +3,9 @@
  *
  * - Memtables over three quarters of the budget: the largest replica's is flushed; over one and a
  *   half budgets: writes get BUSY.
- * - A replica that pins old WAL segments is flushed.
- * - Every second: what each written replica has made durable, to cut its log; free disk space.
+ * - A replica whose memtable is full, or that pins old WAL segments, is flushed; what that made
+ *   durable cuts its log.
+ * - Every second: free disk space.
  *
  * Owner: struct core.  Thread: its own, with work on the offload threads. */
 #ifndef SHARDD_MAINTENANCE_H

@@ -60,7 +60,7 @@ static void work_run(struct io_work *work)
     uint8_t raw[ENGINE_KEY_MAX];
     struct slice key =
         engine_key_data(raw, w->request->slot, slice_of(w->request->key, w->request->key_size));
-    w->result = engine_get(w->replica->db, key, false, &w->value);
+    w->result = engine_get_stored(w->replica->db, key, &w->value);
 }
 
 static void work_done(struct io_work *work)
@@ -117,6 +117,9 @@ static void on_read(struct group_read *read, enum err result)
     struct read_batch *b = CONTAINER_OF(read, struct read_batch, read);
     struct replica *r = b->replica;
     struct shard_desc desc;
+    /* A replica that broke in this very turn lacks what the driver counts as applied. */
+    if (result == ERR_OK && r->state != REPLICA_RUNNING)
+        result = ERR_NO_LEADER;
     if (result != ERR_OK)
         replica_describe(r, &desc);
     list_remove(&b->link);
@@ -149,9 +152,8 @@ void read_path_flush(struct replica *r)
     group_read(r->group, &b->read);
 }
 
-void read_path_close(struct read_path *p, enum err why)
+void read_path_fail(struct read_path *p, enum err why)
 {
-    CHECK(p->offloaded == 0);
     while (!list_empty(&p->active)) {
         struct read_batch *b = CONTAINER_OF(list_first(&p->active), struct read_batch, link);
         group_read_cancel(&b->read);
@@ -160,6 +162,12 @@ void read_path_close(struct read_path *p, enum err why)
     while (!list_empty(&p->gathered))
         request_reply_error(CONTAINER_OF(list_pop_front(&p->gathered), struct request, link), why,
                             NULL, 0, NULL);
+}
+
+void read_path_close(struct read_path *p, enum err why)
+{
+    CHECK(p->offloaded == 0);
+    read_path_fail(p, why);
     while (p->free) {
         struct read_batch *b = p->free;
         p->free = b->next_free;

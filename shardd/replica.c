@@ -134,8 +134,12 @@ static void on_conf(void *arg, const struct group_conf *conf)
 {
     (void)conf;
     struct replica *r = arg;
+    if (r->state == REPLICA_BROKEN)
+        return; /* r->applied stays where the engine is */
     r->shard.epoch.members++;
-    r->applied.conf = *conf;
+    /* The whole position: a batch written later in this run must not claim an index before this
+     * entry, or a replay would count the change twice. */
+    r->applied = *group_applied(r->group);
     core_changed(r->core);
 }
 
@@ -224,11 +228,13 @@ struct replica *replica_open(struct core *core, uint64_t group_id)
     if (e == ERR_OK)
         e = engine_open(core->node->engine, path, false, &r->db, msg, sizeof msg);
     if (e == ERR_OK) {
-        e = replica_load(r->db, false, &shard, &position);
         snprintf(msg, sizeof msg, "its position cannot be read");
+        e = replica_load(r->db, false, &shard, &position);
     }
-    if (e == ERR_OK && shard.group != group_id)
+    if (e == ERR_OK && shard.group != group_id) {
+        snprintf(msg, sizeof msg, "its data is that of group %llu", (ull)shard.group);
         e = ERR_FOREIGN;
+    }
     if (e != ERR_OK) {
         replica_set_broken(r, e, msg);
         return r;
@@ -379,7 +385,6 @@ void replica_create(struct core *core, const struct shard_desc *desc, uint64_t r
 struct maintain_work {
     struct io_work work;
     struct replica *replica;
-    bool flush;
     enum err result;
     struct shard shard;
     struct group_position position;
@@ -388,7 +393,7 @@ struct maintain_work {
 static void maintain_run(struct io_work *work)
 {
     struct maintain_work *w = CONTAINER_OF(work, struct maintain_work, work);
-    w->result = w->flush ? engine_flush(w->replica->db) : ERR_OK;
+    w->result = engine_flush(w->replica->db);
     if (w->result == ERR_OK)
         w->result = replica_load(w->replica->db, true, &w->shard, &w->position);
 }
@@ -399,6 +404,7 @@ static void maintain_done(struct io_work *work)
     struct replica *r = w->replica;
     r->busy_offload = false;
     r->core->offload_jobs--;
+    engine_db_stats(r->db, &r->stats); /* an idle one's memtable must not count for ever */
     if (w->result != ERR_OK) {
         replica_set_broken(r, w->result, "what is durable cannot be made or read");
     } else if (r->state == REPLICA_RUNNING && w->position.index > r->durable_index) {
@@ -408,7 +414,7 @@ static void maintain_done(struct io_work *work)
     free(w);
 }
 
-void replica_maintain(struct replica *r, bool flush)
+void replica_maintain(struct replica *r)
 {
     if (r->busy_offload || r->checkpoints > 0 || r->install || r->state != REPLICA_RUNNING)
         return;
@@ -416,8 +422,6 @@ void replica_maintain(struct replica *r, bool flush)
     w->work.run = maintain_run;
     w->work.done = maintain_done;
     w->replica = r;
-    w->flush = flush;
-    r->touched = false;
     r->busy_offload = true;
     r->core->offload_jobs++;
     io_offload(r->core->io, &w->work);

@@ -46,7 +46,7 @@ struct replica {
 
     /* maintenance */
     bool busy_offload; /* one engine call at a time on an offload thread */
-    bool touched;      /* written since what is durable was last looked up */
+    bool touched;      /* written since its stats were last taken */
     struct engine_db_stats stats;
     uint64_t durable_index;          /* of what the engine has made durable, as last looked up */
     unsigned checkpoints;            /* snapshot_store_make() calls under way */
@@ -70,9 +70,9 @@ bool replica_is_leader(const struct replica *r);
 void replica_mark_dirty(struct replica *r);
 /* The map's description of its shard, as this replica knows it: for redirects and the report. */
 void replica_describe(const struct replica *r, struct shard_desc *out);
-/* Learns what is durable, after a flush if asked, and cuts the log. On an offload thread; nothing
- * happens if one is busy with this replica. */
-void replica_maintain(struct replica *r, bool flush);
+/* Flushes what was written and cuts the log up to what that made durable. On an offload thread;
+ * nothing happens if one is busy with this replica. */
+void replica_maintain(struct replica *r);
 void replica_set_broken(struct replica *r, enum err e, const char *text);
 
 /* ---- for replica_snapshot.c ---- */

@@ -42,11 +42,23 @@ $(BUILD)/bin/lincheck: $(call simobj,$(LINCHECK_SRC))
 $(BUILD)/bin/sim: $(call simobj,tests/sim/sim_main.c) $(BUILD)/lib/room_sim.a
 	$(call link,$^,$(LIBS_sim))
 
-.PHONY: sim
-sim: ## Run the simulator (SEEDS=2000, SEED=s, SCENARIO=f)
+SCENARIOS := $(sort $(wildcard tests/sim/scenarios/*.scn))
+sim_scenarios = $(foreach f,$(1),--scenario $(f))
+
+.PHONY: sim sim-bugs
+sim: ## Simulate: SEEDS=n [SEED=first] [SCENARIO=file] [BUG=name] [VERBOSE=1]
 sim: $(BUILD)/bin/sim
-	@$(BUILD)/bin/sim --seeds $(SEEDS) --jobs $(SIM_JOBS) $(if $(SEED),--seed $(SEED)) \
-	    $(if $(SCENARIO),--scenario $(SCENARIO))
+	@$< $(call sim_scenarios,$(or $(SCENARIO),$(SCENARIOS))) --jobs $(SIM_JOBS) \
+	    $(if $(SEED),--seed $(SEED) --seeds $(if $(filter command line environment,$(origin SEEDS)),$(SEEDS),1),--seeds $(SEEDS)) \
+	    $(if $(BUG),--bug $(BUG)) $(if $(VERBOSE),--verbose)
+
+# The test of the test: each planted bug must be found.
+SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies
+sim-bugs: ## Simulate with each planted bug: all must be found
+sim-bugs: $(BUILD)/bin/sim
+	@set -e; for b in $(SIM_BUGS); do \
+	    $< $(call sim_scenarios,$(filter tests/sim/scenarios/raft-%,$(SCENARIOS))) --jobs $(SIM_JOBS) \
+	        --seeds 1500 --bug $$b | tail -n 1; done
 
 # ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))

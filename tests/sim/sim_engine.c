@@ -9,6 +9,7 @@
 
 #include "common/base/check.h"
 #include "common/base/crc32c.h"
+#include "common/base/limits.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
 #include "shardd/engine.h"
@@ -32,6 +33,8 @@ struct pairs {
 struct engine {
     unsigned open;
 };
+
+#define MEMTABLE_FULL (32 * KIB) /* small, so that flushes happen in a short run */
 
 struct engine_db {
     struct engine *engine;
@@ -317,18 +320,59 @@ enum err engine_write(struct engine_db *db, struct engine_batch *b)
 
 /* ---- reads ---- */
 
+/* Finds a key in the bytes of an image. */
+static bool image_find(struct slice image, struct slice key, struct slice *value)
+{
+    struct cursor c = cursor_of(image);
+    uint32_t n;
+
+    (void)cursor_u32(&c);
+    n = cursor_u32(&c);
+    for (uint32_t i = 0; i < n && !c.bad; i++) {
+        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
+        struct slice k = cursor_bytes(&c, key_n);
+        *value = cursor_bytes(&c, value_n);
+        if (!c.bad && slice_eq(k, key))
+            return true;
+    }
+    return false;
+}
+
+static enum err give(struct slice value, struct engine_value *out)
+{
+    *out = (struct engine_value){.internal = mem_alloc(value.n + 1)};
+    if (value.n)
+        memcpy(out->internal, value.p, value.n);
+    out->data = slice_of(out->internal, value.n);
+    return ERR_OK;
+}
+
+/* Whether the key was changed since the last flush: then memory answers for it. */
+static bool in_memory(const struct engine_db *db, struct slice key)
+{
+    const struct pair *p = pairs_find(&db->now, key);
+    struct slice stored;
+
+    if (!image_find(buf_slice(&db->durable), key, &stored))
+        return p != NULL;
+    return !p || !slice_eq(slice_of(p->value, p->value_n), stored);
+}
+
 enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
                     struct engine_value *out)
 {
-    struct pair *p = pairs_find(&db->now, key);
+    const struct pair *p = pairs_find(&db->now, key);
 
-    if (cached_only && sim_chance(NEEDS_IO))
+    if (cached_only && sim_chance(NEEDS_IO) && !in_memory(db, key))
         return ERR_INCOMPLETE;
-    if (!p)
-        return ERR_NOT_FOUND;
-    out->internal = mem_dup(p->value, p->value_n ? p->value_n : 1);
-    out->data = slice_of(out->internal, p->value_n);
-    return ERR_OK;
+    return p ? give(slice_of(p->value, p->value_n), out) : ERR_NOT_FOUND;
+}
+
+enum err engine_get_stored(struct engine_db *db, struct slice key, struct engine_value *out)
+{
+    struct slice value;
+
+    return image_find(buf_slice(&db->durable), key, &value) ? give(value, out) : ERR_NOT_FOUND;
 }
 
 void engine_value_close(struct engine_value *v)
@@ -339,21 +383,25 @@ void engine_value_close(struct engine_value *v)
 
 enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *out)
 {
-    struct cursor c = cursor_of(buf_slice(&db->durable));
-    uint32_t n;
+    struct slice value;
 
-    (void)cursor_u32(&c);
-    n = cursor_u32(&c);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
-        struct slice k = cursor_bytes(&c, key_n), v = cursor_bytes(&c, value_n);
-        CHECK(!c.bad);
-        if (slice_eq(k, key)) {
-            buf_append(out, v.p, v.n);
-            return ERR_OK;
-        }
-    }
-    return ERR_NOT_FOUND;
+    if (!image_find(buf_slice(&db->durable), key, &value))
+        return ERR_NOT_FOUND;
+    buf_append(out, value.p, value.n);
+    return ERR_OK;
+}
+
+enum err engine_peek(struct engine *e, const char *path, struct slice key, struct buf *out)
+{
+    struct engine_db *db;
+    char msg[1200];
+    enum err result = engine_open(e, path, false, &db, msg, sizeof msg);
+
+    if (result != ERR_OK)
+        return result;
+    result = engine_get_durable(db, key, out);
+    engine_close(db);
+    return result;
 }
 
 /* ---- maintenance ---- */
@@ -385,6 +433,7 @@ void engine_db_stats(struct engine_db *db, struct engine_db_stats *out)
         .memtable_bytes = db->since_flush,
         .disk_bytes = db->durable.n,
         .keys = db->now.n,
+        .full = db->since_flush > MEMTABLE_FULL,
         .broken = db->broken,
     };
 }
