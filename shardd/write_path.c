@@ -15,7 +15,7 @@ void write_path_init(struct write_path *w)
     list_init(&w->pending);
 }
 
-static struct write_batch *batch_create(void)
+struct write_batch *write_batch_create(void)
 {
     struct write_batch *b = mem_zalloc(sizeof *b);
     b->cap = 16;
@@ -41,7 +41,7 @@ void write_batch_free(struct write_batch *b)
     free(b);
 }
 
-static void batch_add(struct write_batch *b, struct request *request)
+void write_batch_add(struct write_batch *b, struct request *request)
 {
     if (b->n == b->cap) {
         b->cap *= 2;
@@ -68,12 +68,12 @@ void write_path_add(struct replica *r, struct request *request, const struct msg
     if (w->open && w->entry.n + command_op_size(&op) > LIMIT_ENTRY)
         write_path_flush(r); /* a large turn takes several entries */
     if (!w->open) {
-        w->open = batch_create();
+        w->open = write_batch_create();
         command_begin(&w->entry);
         replica_mark_dirty(r);
     }
     command_put_op(&w->entry, &op);
-    batch_add(w->open, request);
+    write_batch_add(w->open, request);
 }
 
 void write_path_flush(struct replica *r)
@@ -87,7 +87,7 @@ void write_path_flush(struct replica *r)
     command_finish(&w->entry, now > r->shard.time_ms ? now : r->shard.time_ms, b->n);
     enum err e = group_propose(r->group, buf_slice(&w->entry), &b->index, &b->term);
     if (e == ERR_OK) {
-        list_push_back(&w->pending, &b->link);
+        write_path_queue(w, b);
     } else {
         struct shard_desc desc;
         replica_describe(r, &desc);
@@ -99,22 +99,33 @@ void write_path_flush(struct replica *r)
         buf_close(&w->entry);
 }
 
+void write_path_queue(struct write_path *w, struct write_batch *b)
+{
+    struct list *after = w->pending.prev;
+    while (after != &w->pending && CONTAINER_OF(after, struct write_batch, link)->index > b->index)
+        after = after->prev;
+    list_push_back(after->next, &b->link); /* in front of what follows */
+}
+
 struct write_batch *write_path_take(struct write_path *w, uint64_t index, uint64_t term)
 {
+    struct write_batch *ours = NULL;
     while (!list_empty(&w->pending)) {
         struct write_batch *b = CONTAINER_OF(list_first(&w->pending), struct write_batch, link);
         if (b->index > index)
-            return NULL;
+            break;
         list_remove(&b->link);
-        if (b->index == index && b->term == term)
-            return b;
-        /* Another leader's entry was committed in its place: ours never will be. */
+        if (b->index == index && b->term == term) {
+            ours = b;
+            continue;
+        }
+        /* Another entry was committed in its place: ours never will be. */
         if (b->index == index)
             batch_answer(b, ERR_NOT_LEADER, "another leader took over; the write was not applied",
                          0, NULL);
         write_batch_free(b);
     }
-    return NULL;
+    return ours;
 }
 
 void write_path_skipped(struct write_path *w, uint64_t index)

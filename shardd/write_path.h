@@ -26,21 +26,27 @@ struct write_batch {
 struct write_path {
     struct buf entry;         /* the turn's operations, packed */
     struct write_batch *open; /* their requests; NULL: none this turn */
-    struct list pending;      /* proposed, by index */
+    struct list pending;      /* proposed, by index and term */
 };
 
 void write_path_init(struct write_path *w);
-/* Answers all that waits: UNKNOWN_OUTCOME for what was proposed, `why` for what was not. */
+/* Answers all that waits: UNKNOWN_OUTCOME for what was proposed, `why` for what was not. It may be
+ * used again. */
 void write_path_close(struct write_path *w, enum err why);
 /* Takes the request; the core's turn proposes it. */
 void write_path_add(struct replica *r, struct request *request, const struct msg_kv_request *m);
 /* End of turn. */
 void write_path_flush(struct replica *r);
+/* Puts a proposed batch in its place. One of an earlier term may wait at the same or a later index:
+ * leadership was lost and won again, and what becomes of the old entry is not settled. */
+void write_path_queue(struct write_path *w, struct write_batch *b);
 /* The batch proposed as (index, term), off the queue; NULL if that entry is not ours. Batches at or
  * below `index` that are not it are answered. */
 struct write_batch *write_path_take(struct write_path *w, uint64_t index, uint64_t term);
 /* A snapshot replaced the state up to `index`: outcomes up to there are unknown. */
 void write_path_skipped(struct write_path *w, uint64_t index);
+struct write_batch *write_batch_create(void);
+void write_batch_add(struct write_batch *b, struct request *request);
 void write_batch_free(struct write_batch *b); /* answers what is left as UNKNOWN_OUTCOME */
 
 #endif
