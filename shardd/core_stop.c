@@ -27,9 +27,9 @@ static bool drained(struct core *c)
     while ((g = group_set_next(c->groups, &it))) {
         if (group_state_of(g) != GROUP_LEADER || group_applied(g)->conf.n < 2)
             continue;
-        leading++;
-        if (group_transfer(g, 0) != ERR_OK)
-            continue; /* one is under way, or it has just ended: the next tick looks again */
+        /* BUSY: one is under way, or it has just ended: the next tick looks again. REFUSED: there
+         * is no other voter to hand it to. */
+        leading += group_transfer(g, 0) != ERR_REFUSED;
     }
     return leading == 0 && c->n_requests == 0;
 }

@@ -35,18 +35,20 @@ struct server {
     struct node node;
     struct front *front;
     struct server_core core[LIMIT_CORES];
-    sem_t opened; /* posted by each core once it is open */
-    sem_t go;     /* posted for each core once the node is complete */
+    sem_t opened;            /* posted by each core once it is open */
+    sem_t go;                /* posted for each core once the node is complete */
+    pthread_barrier_t ended; /* cores post to each other until all loops have ended */
 };
 
-/* A WAL that failed must not acknowledge anything any more (fsyncgate). _exit: no handler, no
- * destructor may touch the disk again. */
+/* A WAL that failed must not acknowledge anything any more (fsyncgate), a node that its cluster
+ * refuses must not serve. _exit: no handler, no destructor may touch the disk again. */
 static void on_fatal(void *arg, enum err why, const char *text)
 {
     (void)arg;
-    log_error("fatal", "error=%s text=\"%s\"; the node stops: check the disk, then start it again",
-              err_name(why), text);
-    _exit(70);
+    bool refused = why == ERR_FOREIGN || why == ERR_REFUSED;
+    log_error("fatal", "error=%s text=\"%s\"; the node stops%s", err_name(why), text,
+              refused ? "" : ": check the disk, then start it again");
+    _exit(refused ? 1 : 70);
 }
 
 static void on_changed(void *arg, struct core *c)
@@ -83,6 +85,7 @@ static void *core_main(void *arg)
     sem_post(&s->opened);
     sem_wait(&s->go);
     io_run(sc->io);
+    (void)pthread_barrier_wait(&s->ended);
     core_destroy(s->node.core[sc->number]);
     return NULL;
 }
@@ -171,6 +174,7 @@ static bool start_cores(struct server *s)
 {
     unsigned n = s->node.options.cores;
     bool ok = true;
+    CHECK(pthread_barrier_init(&s->ended, NULL, n) == 0);
     for (unsigned i = 0; i < n; i++) {
         s->core[i] = (struct server_core){.server = s, .number = i};
         int rc = pthread_create(&s->core[i].thread, NULL, core_main, &s->core[i]);

@@ -67,7 +67,6 @@ static void on_detached(void *arg, int handle, struct slice rest)
 {
     struct handover *h = arg;
     struct core *core = h->session->core;
-    h->session->conn = NULL;
     session_free(h->session);
     h->session = NULL;
     if (handle < 0) {
@@ -121,6 +120,7 @@ static void handle_hello(struct session *s, const struct rpc_message *m)
     h->to = to;
     memcpy(h->client, s->client, sizeof h->client);
     conn_detach(s->conn, on_detached, h);
+    s->conn = NULL; /* from now on nobody may write to it or close it */
 }
 
 /* The version that a map.get or map.watch caller has already. */
