@@ -90,7 +90,7 @@ static void made(void *arg, enum err result, const struct snapshot_manifest *m,
 void replica_snapshot_wanted(void *arg, const struct group_member *to)
 {
     struct replica *r = arg;
-    if (r->busy_offload || r->state != REPLICA_RUNNING || r->core->draining)
+    if (r->busy_offload || r->state != REPLICA_RUNNING || r->core->draining || r->doomed)
         return; /* the driver asks again */
     struct offer *o = mem_zalloc(sizeof *o);
     *o = (struct offer){r->core, r->shard.group, to->replica, r->core->node->engine, r->db};
@@ -107,6 +107,7 @@ struct replica_install {
     struct snapshot_fetch *fetch; /* NULL: fetched */
     char path[3200];              /* of the fetched files */
     enum err result;
+    uint64_t asked;       /* index that it must have at least */
     bool failed;          /* to be given up, on the next tick */
     struct engine_db *db; /* opened by the swap */
     struct shard shard;
@@ -124,6 +125,9 @@ static enum err adopt_identity(struct replica_install *in)
     e = replica_load(db, false, &in->shard, &in->position);
     if (e == ERR_OK && in->shard.group != r->shard.group)
         e = ERR_FOREIGN;
+    /* Older state would take back what this replica has acknowledged. */
+    if (e == ERR_OK && in->position.index < in->asked)
+        e = ERR_CORRUPT;
     if (e == ERR_OK) {
         in->shard.replica = r->shard.replica;
         struct engine_batch *b = engine_batch_create();
@@ -148,10 +152,15 @@ static void swap_run(struct io_work *work)
     if (e == ERR_OK) {
         engine_close(r->db);
         r->db = NULL;
-        e = fs_rename(db, old);
+        e = fs_rmdir_all(old); /* of a swap whose end failed */
     }
     if (e == ERR_OK)
+        e = fs_rename(db, old);
+    if (e == ERR_OK) {
         e = fs_rename(in->path, db);
+        if (e != ERR_OK && fs_rename(old, db) != ERR_OK)
+            log_error("swap_not_undone", "path=%s error=\"%s\"", old, fs_last_error());
+    }
     if (e == ERR_OK)
         e = fs_sync_dir(r->path);
     if (e == ERR_OK)
@@ -193,6 +202,7 @@ static void resume_done(struct io_work *work)
         r->shard = in->shard;
         r->applied = position;
         r->durable_index = position.index;
+        engine_batch_clear(r->batch);
     }
     install_free(r);
     if (r->state != REPLICA_INSTALLING)
@@ -292,8 +302,13 @@ void replica_install(void *arg, const struct group_position *p, struct slice man
     struct replica *r = arg;
     struct core *c = r->core;
     CHECK(r->install == NULL);
+    if (c->draining || r->doomed) { /* it is closed as it is, without waiting for a fetch */
+        r->state = REPLICA_INSTALLING;
+        return;
+    }
     struct replica_install *in = mem_zalloc(sizeof *in);
     in->replica = r;
+    in->asked = p->index;
     r->install = in;
     r->state = REPLICA_INSTALLING;
     log_info("install_started", "core=%u group=%llu index=%llu from=%u", c->number,
