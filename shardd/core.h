@@ -87,6 +87,7 @@ struct core {
     unsigned offload_jobs; /* engine jobs of replicas under way */
     uint64_t disk_free, disk_size;
     struct io_work space_work;
+    uint64_t space_free, space_size; /* what it found; its own while space_busy */
     bool space_busy;
 
     /* clean stop */

@@ -25,6 +25,7 @@ struct front {
     unsigned next_core;
     struct gather *gather;
     atomic_bool kicked;
+    bool registered; /* in this run */
 
     /* the map's file: one write at a time, the newest follows */
     struct io_work save_work;
@@ -173,6 +174,11 @@ static void on_registered(void *arg, const uint8_t cluster[16], uint32_t node)
 {
     struct front *f = arg;
     struct data_dir_stamp *stamp = &f->data_dir->stamp;
+    static const uint8_t none[16];
+    if (memcmp(stamp->cluster, none, 16) != 0 && memcmp(stamp->cluster, cluster, 16) != 0) {
+        log_error("registration_differs", "the data directory belongs to another cluster");
+        return;
+    }
     if (stamp->node != node || memcmp(stamp->cluster, cluster, 16) != 0) {
         if (stamp->node != 0 && stamp->node != node) {
             log_error("registration_differs", "stamped=%u given=%u", stamp->node, node);
@@ -185,6 +191,7 @@ static void on_registered(void *arg, const uint8_t cluster[16], uint32_t node)
             return;
         }
     }
+    f->registered = true;
     log_info("registered", "node=%u name=%s", node, f->node->options.name);
     struct to_all *t = to_all_create(f);
     memcpy(t->cluster, cluster, 16);
@@ -331,11 +338,16 @@ static void on_collect(void *arg, struct report *report)
     }
 }
 
+/* Another cluster's data, or that of a node given up long ago: clients that have this address from
+ * the map would be served from it. A node that placementd knew in this run goes on: the fault is
+ * then placementd's (its data lost), and what we serve is right. */
 static void on_refused(void *arg, enum err why, const char *text)
 {
     const struct front *f = arg;
     log_error("placement_refused", "name=%s error=%s text=\"%s\"", f->node->options.name,
               err_name(why), text);
+    if (!f->registered && (why == ERR_FOREIGN || why == ERR_REFUSED))
+        f->node->on_fatal(f->node->arg, why, text);
 }
 
 static void deliver_kick(struct core *c, void *arg)
