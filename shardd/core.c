@@ -67,7 +67,7 @@ static void core_turn(void *arg)
             write_path_flush(r);
             read_path_flush(r);
         } else {
-            read_path_close(&r->reads, ERR_NO_LEADER);
+            read_path_fail(&r->reads, ERR_NO_LEADER);
             write_path_close(&r->writes, ERR_NO_LEADER);
         }
     }
@@ -271,7 +271,10 @@ void core_set_map(struct core *c, const struct shard_map *map)
 void core_destroy_replica(struct core *c, uint64_t group, uint64_t replica)
 {
     struct replica *r = core_find_replica(c, group);
-    if (!r || r->shard.replica != replica || r->doomed)
+    /* A replica that could not be opened does not know which one it is: placementd, which does not
+     * know a number 0 either, must not have it destroyed for a full disk or too few file handles.
+     */
+    if (!r || replica == 0 || r->shard.replica != replica || r->doomed)
         return;
     r->doomed = true; /* the tick does it once nothing of it is under way */
     snapshot_store_drop(c->snapshots, group, NULL, NULL);

@@ -23,7 +23,9 @@ void read_path_init(struct read_path *p);
 void read_path_add(struct replica *r, struct request *request);
 /* End of turn: one group_read() for what was gathered. */
 void read_path_flush(struct replica *r);
-/* Answers all that waits with `why`. Offloaded gets must be none. */
+/* Answers all that waits with `why`; gets on the offload threads go on. */
+void read_path_fail(struct read_path *p, enum err why);
+/* The same, for good. Offloaded gets must be none. */
 void read_path_close(struct read_path *p, enum err why);
 
 #endif
