@@ -1,61 +1,126 @@
 #!/bin/sh
-# The dependencies between rooms point one way: fails on an #include of ours that the table does
-# not allow, and on libraries used outside the room that owns them.
-set -eu
-cd "$(dirname "$0")/.."
+# The house rules that a script can check: which room may include which, what names files and
+# headers have, how long files are. Prints each offence; exit code 1 if there is one.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+out=$(mktemp) || exit 2
+trap 'rm -f "$out"' EXIT
 
-git ls-files -co --exclude-standard '*.c' '*.h' | awk '
-BEGIN {
-    allow["common/base"] = "common/base"
-    allow["common/meta"] = allow["common/base"] " common/meta"
-    allow["common/wire"] = allow["common/meta"] " common/wire"
-    allow["common/io"] = "common/base common/io"
-    allow["common/net"] = "common/base common/io common/wire common/meta common/net"
-    allow["common/wal"] = "common/base common/io common/wal"
-    allow["common/raft"] = "common/base common/meta common/wire common/io common/net common/wal common/raft"
-    common = allow["common/raft"]
-    allow["shardd"] = common " shardd"
-    allow["placementd"] = common " placementd placementd/plan"
-    allow["placementd/plan"] = "common/base common/meta placementd/plan placementd"
-    allow["client"] = "common/base common/meta common/wire client"
-    allow["client/ctl"] = "common/base client client/ctl"
-    allow["client/bench"] = "common/base client client/bench"
-    # Libraries, and who may include them.
-    library["raft.h"] = "^common/raft/"
-    library["rocksdb/c.h"] = "^shardd/engine_rocksdb.c$"
-    library["liburing.h"] = "^common/io/uring_"
-    library["msgpack.h"] = "^common/wire/"
+files() {
+    git ls-files -co --exclude-standard -- "$@"
 }
-function folder(path) { sub(/\/[^\/]*$/, "", path); return path }
-{
-    file = $0
-    from = folder(file)
-    if (from ~ /^tests/)
-        next
-    if (!(from in allow)) {
-        print file ": no rule for this folder in tests/tidy.sh"
-        bad = 1
-        next
-    }
-    line = 0
-    while ((getline text < file) > 0) {
-        line++
-        if (text !~ /^#include/)
+
+# room -> the rooms it may include (itself is always allowed)
+allowed() {
+    case $1 in
+    common/base) echo "" ;;
+    common/meta) echo "common/base" ;;
+    common/wire) echo "common/base common/meta" ;;
+    common/io) echo "common/base" ;;
+    common/net) echo "common/base common/meta common/io common/wire" ;;
+    common/wal) echo "common/base common/io" ;;
+    common/raft) echo "common/base common/meta common/wire common/io common/net common/wal" ;;
+    shardd)
+        echo "common/base common/meta common/wire common/io common/net common/wal common/raft"
+        ;;
+    placementd)
+        echo "common/base common/meta common/wire common/io common/net common/wal common/raft \
+            placementd/plan" | tr -s ' \n' ' '
+        ;;
+    placementd/plan) echo "common/base common/meta placementd" ;;
+    client) echo "common/base common/meta common/wire" ;;
+    client/ctl | client/bench) echo "client common/base" ;;
+    *) echo "*" ;;
+    esac
+}
+
+room_of() {
+    case $1 in
+    common/*/* | placementd/plan/* | client/ctl/* | client/bench/* | tests/*/*) echo "$1" | cut -d/ -f1-2 ;;
+    *) echo "${1%%/*}" ;;
+    esac
+}
+
+check_includes() {
+    room=$(room_of "$1")
+    may=$(allowed "$room")
+    [ "$may" = "*" ] && return
+    sed -n 's/^#include "\([^"]*\)".*/\1/p' "$1" | while read -r inc; do
+        case $inc in
+        */*) ;;
+        *)
+            echo "$1: includes \"$inc\" without its room"
             continue
-        n = split(text, part, /[<>"]/)
-        name = part[2]
-        if (text ~ /"/) {
-            to = folder(name)
-            if (index(" " allow[from] " ", " " to " ") == 0) {
-                print file ":" line ": " from " may not include " name
-                bad = 1
-            }
-        } else if (name in library && file !~ library[name]) {
-            print file ":" line ": only " library[name] " may include <" name ">"
-            bad = 1
-        }
-    }
-    close(file)
+            ;;
+        esac
+        to=$(room_of "$inc")
+        [ "$to" = "$room" ] && continue
+        case " $may " in
+        *" $to "*) ;;
+        *) echo "$1: $room may not include $to (\"$inc\")" ;;
+        esac
+    done
 }
-END { exit bad }
-'
+
+# The kernel, the engine and libraft each have one room.
+check_system() {
+    case $1 in
+    common/io/* | client/* | tests/* | */main.c | shardd/server.c) ;;
+    *)
+        grep -nE '^#include <(liburing|sys/socket|sys/epoll|netinet/|arpa/|poll)' "$1" |
+            sed "s|^|$1:|; s|\$| : only common/io talks to the kernel|"
+        ;;
+    esac
+    case $1 in
+    shardd/engine_rocksdb.c | tests/*) ;;
+    *) grep -nE '^#include <rocksdb' "$1" | sed "s|^|$1:|; s|\$| : only the engine uses RocksDB|" ;;
+    esac
+    case $1 in
+    common/raft/* | tests/*) ;;
+    *) grep -nE '^#include <raft' "$1" | sed "s|^|$1:|; s|\$| : only common/raft uses libraft|" ;;
+    esac
+}
+
+check_pure() {
+    case $1 in
+    common/io/* | common/base/log.c | client/* | tests/* | */main.c | shardd/server.c) return ;;
+    esac
+    grep -nE '(^|[^a-z_])(rand|random|time|clock_gettime|gettimeofday|usleep|sleep)\(' "$1" |
+        grep -vE '^[0-9]+: *(\*|/\*|//)' |
+        sed "s|^|$1:|; s|\$| : time and chance come in through io.h|"
+}
+
+check_words() {
+    grep -nE '(^|[^A-Z_])(TODO|FIXME|XXX|HACK)([^A-Z_X]|$)' "$1" | sed "s|^|$1:|; s|\$| : finish it or leave it out|"
+    lines=$(wc -l <"$1")
+    case $1 in tests/unit/*) most=1000 ;; *) most=750 ;; esac
+    [ "$lines" -gt "$most" ] && echo "$1: $lines lines, $most at most"
+}
+
+check_header() {
+    head -n 1 "$1" | grep -q '^/\*' || echo "$1: a header opens with what it is"
+    grep -qE '^#ifndef [A-Z0-9_]+_H$' "$1" || echo "$1: no include guard"
+}
+
+for f in $(files '*.c' '*.h'); do
+    [ -f "$f" ] || continue
+    check_includes "$f"
+    check_system "$f"
+    check_pure "$f"
+    check_words "$f"
+    case $f in *.h) check_header "$f" ;; esac
+done >"$out"
+
+for f in $(files 'tests/unit/*.c'); do
+    case ${f##*/} in
+    test_*.c) ;;
+    *) [ -f "$f" ] && grep -q 'int main(' "$f" && echo "$f: a test is called test_<stem>.c" ;;
+    esac
+done >>"$out"
+
+if [ -s "$out" ]; then
+    cat "$out"
+    echo "tidy: $(wc -l <"$out") offences"
+    exit 1
+fi
+echo "tidy: clean"

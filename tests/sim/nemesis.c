@@ -280,7 +280,7 @@ void nemesis_begin(const struct scenario *s, unsigned hosts, uint64_t until,
         c->f = s->fault[i];
         if (s->swarm)
             c->f.every *= 0.3 + (double)sim_below(1400) / 1000.0;
-        sim_at(&c->event, sim_now() + ns_of(seconds_left(c->f.every)));
+        sim_at(&c->event, sim_now() + ns_of(s->begin) + ns_of(seconds_left(c->f.every)));
     }
 }
 

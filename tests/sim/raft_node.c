@@ -304,7 +304,8 @@ static void on_tick(struct io_timer *t)
     struct raft_replica *r = &n->replica[g];
 
     io_timer_set(n->io, t, io_now(n->io) + 20 * NS_PER_MS + io_random(n->io) % (200 * NS_PER_MS));
-    if (r->group && !r->saving && !r->installing && !group_installing(r->group))
+    if (r->group && !r->saving && !r->installing && !group_installing(r->group) &&
+        r->applied.index > 0)
         save(r, &r->machine, &r->applied, false);
 }
 
@@ -327,9 +328,11 @@ static void start_replica(struct raft_node *n, unsigned g, unsigned members)
             sim_violation("n%u: the saved state of group %u is damaged", n->number, g);
         buf_close(&b);
     } else if (e == ERR_NOT_FOUND) {
-        o.durable = (struct group_position){.index = 1, .term = 1, .conf_index = 1};
-        o.durable.conf.n = members;
-        for (unsigned i = 0; i < members; i++)
+        /* A node that is not among the first members is blank until it is made one. */
+        if (n->number <= members)
+            o.durable = (struct group_position){.index = 1, .term = 1, .conf_index = 1};
+        o.durable.conf.n = n->number <= members ? members : 0;
+        for (unsigned i = 0; i < o.durable.conf.n; i++)
             o.durable.conf.member[i] = (struct group_member){i + 1, i + 1, GROUP_VOTER};
     } else {
         sim_exit("its state could not be read");

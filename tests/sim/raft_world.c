@@ -30,6 +30,8 @@ struct client {
 
 static struct {
     const struct scenario *s;
+    unsigned members;
+    unsigned changes; /* of membership that were accepted */
     struct raft_node *node[SIM_HOSTS];
     struct history history;
     struct client client[MAX_CLIENTS];
@@ -49,7 +51,7 @@ static void start_inside(void *arg)
 {
     unsigned number = sim_host_number(arg);
 
-    W.node[number] = raft_node_start(number, W.s, &node_ops, W.s->nodes);
+    W.node[number] = raft_node_start(number, W.s, &node_ops, W.members);
 }
 
 static void start(struct sim_host *h)
@@ -204,6 +206,73 @@ static void transfer(void)
         sim_host_call(sim_host_find(at), transfer_inside, &t);
 }
 
+struct change {
+    struct raft_node *n;
+    unsigned group;
+    struct group_conf conf;
+};
+
+static unsigned voters(const struct group_conf *c)
+{
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < c->n; i++)
+        n += c->member[i].role == GROUP_VOTER;
+    return n;
+}
+
+static void change_inside(void *arg)
+{
+    struct change *c = arg;
+
+    enum err e = group_change(c->n->replica[c->group].group, &c->conf);
+
+    W.changes += e == ERR_OK;
+    sim_log("n%u group %u: change to %u members, %u voters: %s", c->n->number, c->group, c->conf.n,
+            voters(&c->conf), err_name(e));
+    io_again(c->n->io);
+}
+
+/* One step at random: a node comes in as standby, a standby is promoted, or a member goes. Three
+ * voters stay at least. Refusals of the driver are part of the game. */
+static bool change_conf(struct group_conf *c, unsigned leader)
+{
+    unsigned node = 1 + (unsigned)sim_below(W.s->nodes);
+    struct group_member *m = NULL;
+
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->member[i].node == node)
+            m = &c->member[i];
+    if (node == leader)
+        return false;
+    if (!m) {
+        c->member[c->n++] = (struct group_member){node, node, GROUP_STANDBY};
+        return true;
+    }
+    if (m->role == GROUP_STANDBY && sim_chance(0.8)) {
+        m->role = GROUP_VOTER;
+        return true;
+    }
+    if (m->role == GROUP_VOTER && voters(c) <= 3)
+        return false;
+    memmove(m, m + 1, (size_t)(&c->member[c->n] - m - 1) * sizeof *m);
+    c->member[--c->n] = (struct group_member){0};
+    return true;
+}
+
+static void member(void)
+{
+    struct change c = {.group = 1 + (unsigned)sim_below(W.s->groups)};
+    unsigned at = find_leader(c.group);
+
+    if (!at)
+        return;
+    c.n = W.node[at];
+    c.conf = group_applied(c.n->replica[c.group].group)->conf;
+    if (change_conf(&c.conf, at))
+        sim_host_call(sim_host_find(at), change_inside, &c);
+}
+
 /* ---- judgement ---- */
 
 static void judge_history(void)
@@ -221,18 +290,25 @@ static void judge_history(void)
     free(text);
 }
 
+/* All members of the leader's configuration must have got everything. */
 static void judge_equal(void)
 {
     for (unsigned g = 1; g <= W.s->groups; g++) {
-        const struct raft_replica *first = &W.node[1]->replica[g];
-        for (unsigned i = 2; i <= W.s->nodes; i++) {
+        unsigned at = find_leader(g);
+        const struct raft_replica *leader;
+        if (!at)
+            sim_violation("group %u has no leader in peace", g);
+        leader = &W.node[at]->replica[g];
+        for (unsigned i = 1; i <= W.s->nodes; i++) {
             const struct raft_replica *r = &W.node[i]->replica[g];
-            if (r->applied.index != first->applied.index)
-                sim_violation("group %u: n1 has applied %llu, n%u %llu, in peace", g,
-                              (unsigned long long)first->applied.index, i,
+            if (!group_conf_find(&leader->applied.conf, i))
+                continue;
+            if (r->applied.index != leader->applied.index)
+                sim_violation("group %u: n%u has applied %llu, n%u %llu, in peace", g, at,
+                              (unsigned long long)leader->applied.index, i,
                               (unsigned long long)r->applied.index);
-            if (r->machine.hash != first->machine.hash)
-                sim_violation("group %u: n1 and n%u differ in state", g, i);
+            if (r->machine.hash != leader->machine.hash)
+                sim_violation("group %u: n%u and n%u differ in state", g, at, i);
         }
     }
 }
@@ -249,11 +325,12 @@ static void judge_live(void)
 
 void raft_world_run(const struct scenario *s, struct world_result *out)
 {
-    struct nemesis_ops ops = {.start = start, .transfer = transfer};
+    struct nemesis_ops ops = {.start = start, .transfer = transfer, .member = member};
     uint64_t faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
 
     CHECK(s->groups <= RAFT_NODE_GROUPS && s->keys <= RAFT_NODE_KEYS && s->clients <= MAX_CLIENTS);
     W.s = s;
+    W.members = s->members ? s->members : s->nodes;
     history_init(&W.history);
     checker_raft_begin();
     for (unsigned i = 1; i <= s->nodes; i++)

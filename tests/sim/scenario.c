@@ -31,16 +31,12 @@ struct number_setting {
         text, offsetof(struct scenario, member), true                                              \
     }
 static const struct number_setting numbers[] = {
-    UNSIGNED("nodes", nodes),
-    UNSIGNED("groups", groups),
-    UNSIGNED("placements", placements),
-    UNSIGNED("clients", clients),
-    UNSIGNED("keys", keys),
-    UNSIGNED("reads", reads),
-    UNSIGNED("segment-kib", segment_kib),
-    DOUBLE("think-ms", think_ms),
-    DOUBLE("seconds", seconds),
-    DOUBLE("healthy", healthy),
+    UNSIGNED("nodes", nodes),     UNSIGNED("members", members),
+    UNSIGNED("groups", groups),   UNSIGNED("placements", placements),
+    UNSIGNED("clients", clients), UNSIGNED("keys", keys),
+    UNSIGNED("reads", reads),     UNSIGNED("segment-kib", segment_kib),
+    DOUBLE("think-ms", think_ms), DOUBLE("begin", begin),
+    DOUBLE("seconds", seconds),   DOUBLE("healthy", healthy),
     DOUBLE("loss", loss),
 };
 

@@ -2,7 +2,8 @@
  *
  *   world raft|full        nodes N       groups N      placements N (full)
  *   clients N              keys N        reads PERCENT          think-ms N (mean pause of a client)
- *   seconds N              healthy N     segment-kib N
+ *   members N (raft: voters at first; 0: all nodes)
+ *   seconds N              healthy N     segment-kib N    begin N (s without faults first)
  *   latency-us MIN MAX     spike SHARE MS    loss SHARE
  *   fault NAME every SECONDS [for MIN MAX]     (names: nemesis.h)
  *   swarm                  each seed takes a random part of the faults
@@ -54,8 +55,8 @@ struct scenario {
     char name[64];
     bool full; /* world full instead of raft */
     bool swarm;
-    unsigned nodes, groups, placements, clients, keys, reads;
-    double think_ms, seconds, healthy;
+    unsigned nodes, members, groups, placements, clients, keys, reads;
+    double think_ms, begin, seconds, healthy;
     unsigned segment_kib;
     double latency_min_us, latency_max_us, spike, spike_ms, loss;
     struct scenario_fault fault[FAULT_COUNT];
