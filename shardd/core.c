@@ -286,6 +286,7 @@ void core_destroy_replica(struct core *c, uint64_t group, uint64_t replica)
 struct open_walk {
     struct core *core;
     enum err result;
+    struct buf orphans; /* u64 each */
 };
 
 static void open_group(void *arg, const char *name, bool is_dir)
@@ -295,10 +296,13 @@ static void open_group(void *arg, const char *name, bool is_dir)
     unsigned long long id = strtoull(name, &end, 10);
     if (!is_dir)
         return;
-    if (*end != 0 || id == 0) { /* <id>.new: a creation that a crash cut short */
+    /* <id>.new: a creation that a crash cut short; <id>.<n>.gone: a removal. */
+    if (*end != 0 || id == 0) {
         char path[3200];
+        const char *last = strrchr(name, '.');
         snprintf(path, sizeof path, "%s/groups/%s", c->node->options.data_dir, name);
-        if (id % c->node->options.cores == c->number && strcmp(end, ".new") == 0)
+        if (core_of_group(c->node, id) == c->number && last &&
+            (strcmp(last, ".new") == 0 || strcmp(last, ".gone") == 0))
             ((struct open_walk *)arg)->result = fs_rmdir_all(path);
         return;
     }
@@ -310,7 +314,7 @@ static enum err open_replicas(struct core *c, char *msg, size_t n)
 {
     char path[3000];
     snprintf(path, sizeof path, "%.2900s/groups", c->node->options.data_dir);
-    struct open_walk walk = {c, ERR_OK};
+    struct open_walk walk = {.core = c};
     enum err e = fs_mkdir(path);
     if (e == ERR_OK)
         e = fs_list(path, open_group, &walk);
@@ -319,6 +323,29 @@ static enum err open_replicas(struct core *c, char *msg, size_t n)
     if (e != ERR_OK)
         snprintf(msg, n, "%s: %s", path, fs_last_error());
     return e;
+}
+
+static void note_orphan(void *arg, uint64_t group)
+{
+    struct open_walk *walk = arg;
+    if (!core_find_replica(walk->core, group))
+        buf_append(&walk->orphans, &group, sizeof group);
+}
+
+/* A log without a replica: the process ended between the removal of a replica and that of its log.
+ * It would hold the WAL for ever, and a new replica of the group would go on from it. */
+static void drop_orphan_logs(struct core *c)
+{
+    struct open_walk walk = {.core = c};
+    group_set_each_log(c->groups, note_orphan, &walk);
+    for (size_t at = 0; at < walk.orphans.n; at += sizeof(uint64_t)) {
+        uint64_t group;
+        memcpy(&group, walk.orphans.p + at, sizeof group);
+        log_info("log_dropped", "core=%u group=%llu; there is no replica of it", c->number,
+                 (unsigned long long)group);
+        group_set_drop_log(c->groups, group);
+    }
+    buf_close(&walk.orphans);
 }
 
 static struct core *core_alloc(struct node *node, unsigned number, struct io *io)
@@ -381,6 +408,8 @@ enum err core_create(struct node *node, unsigned number, struct io *io, const ui
     if (node_id != 0)
         core_join(c, cluster, node_id);
     e = open_replicas(c, msg, n);
+    if (e == ERR_OK)
+        drop_orphan_logs(c);
     io_set_mail_arg(io, c);
     io_set_turn_hook(io, core_turn, c);
     io_timer_set(io, &c->tick, io_now(io) + TICK_NS);

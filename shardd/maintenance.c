@@ -50,17 +50,19 @@ static void watch_space(struct core *c)
     io_offload(c->io, &c->space_work);
 }
 
-/* Runs in the background once nothing of the replica is under way. */
+/* Runs in the background once nothing of the replica is under way. The directory has its new name
+ * by then: the group may come again meanwhile, and a crash leaves nothing that looks like a replica
+ * (core_create() removes what is left). */
 struct remove_work {
     struct io_work work;
     struct core *core;
-    char path[3000];
+    char groups[3000], path[3100];
 };
 
 static void remove_run(struct io_work *work)
 {
     struct remove_work *w = CONTAINER_OF(work, struct remove_work, work);
-    if (fs_rmdir_all(w->path) != ERR_OK)
+    if (fs_sync_dir(w->groups) != ERR_OK || fs_rmdir_all(w->path) != ERR_OK)
         log_warn("replica_not_removed", "path=%s error=\"%s\"", w->path, fs_last_error());
 }
 
@@ -79,8 +81,15 @@ static void destroy(struct core *c, struct replica *r)
     w->core = c;
     w->work.run = remove_run;
     w->work.done = remove_done;
-    memcpy(w->path, r->path, sizeof w->path);
+    snprintf(w->groups, sizeof w->groups, "%.2900s/groups", c->node->options.data_dir);
+    snprintf(w->path, sizeof w->path, "%s.%llu.gone", r->path, (unsigned long long)c->ticks);
+    char path[sizeof r->path];
+    memcpy(path, r->path, sizeof path);
     replica_close(r, ERR_WRONG_SHARD);
+    if (fs_rename(path, w->path) != ERR_OK) {
+        log_warn("replica_not_renamed", "path=%s error=\"%s\"", path, fs_last_error());
+        memcpy(w->path, path, sizeof path);
+    }
     if (group_set_has_log(c->groups, group))
         group_set_drop_log(c->groups, group);
     log_info("replica_destroyed", "core=%u group=%llu", c->number, (unsigned long long)group);
