@@ -51,8 +51,19 @@ struct request *request_create(struct core *core, struct session *session, uint3
 struct answer_mail {
     struct io_mail mail;
     uint64_t session;
+    uint32_t msgid;
+    bool value; /* it has a value, and may be replaced by BUSY */
     struct buf bytes;
 };
+
+/* A client that asks for large values and does not read them: without a limit its unanswered
+ * requests could all become unsent answers. */
+static bool is_full(const struct session *s)
+{
+    return conn_unsent(s->conn) > LIMIT_CONN_OUT;
+}
+#define FULL_TEXT "too many answers of this connection are not read yet"
+#define FULL_RETRY_MS 50u
 
 static void answer_deliver(struct io_mail *mail, void *receiver)
 {
@@ -60,7 +71,9 @@ static void answer_deliver(struct io_mail *mail, void *receiver)
     struct core *core = receiver;
     struct session *s = map_find(&core->session_by_id, a->session);
     if (s) {
-        if (s->conn)
+        if (s->conn && a->value && is_full(s))
+            request_refuse(core, s, 0, 0, a->msgid, ERR_BUSY, FULL_TEXT, FULL_RETRY_MS, NULL);
+        else if (s->conn)
             buf_append(conn_out(s->conn), a->bytes.p, a->bytes.n);
         session_answered(s);
     }
@@ -117,7 +130,15 @@ static void request_free(struct request *r)
 void request_reply_value(struct request *r, struct slice value, uint64_t version)
 {
     struct answer a;
+    if (r->session && r->session->conn && is_full(r->session)) {
+        request_reply_error(r, ERR_BUSY, FULL_TEXT, FULL_RETRY_MS, NULL);
+        return;
+    }
     answer_begin(&a, r->session, r->remote_session);
+    if (a.mail) {
+        a.mail->msgid = r->msgid;
+        a.mail->value = true;
+    }
     msg_kv_put_get_result(a.out, r->msgid, value, version);
     answer_end(&a, r->core, r->remote_core);
     request_free(r);

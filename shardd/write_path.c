@@ -8,6 +8,8 @@
 #include "shardd/core.h"
 
 #define KEEP_ENTRY_CAPACITY (1 * MIB)
+/* Applying an operation with a condition walks over those before it in the entry (apply.c). */
+#define CONDITION_AT_MOST 1024u
 
 void write_path_init(struct write_path *w)
 {
@@ -65,7 +67,8 @@ void write_path_add(struct replica *r, struct request *request, const struct msg
         .value = m->value,
         .if_version = m->if_version,
     };
-    if (w->open && w->entry.n + command_op_size(&op) > LIMIT_ENTRY)
+    if (w->open && (w->entry.n + command_op_size(&op) > LIMIT_ENTRY ||
+                    (op.flags != 0 && w->open->n >= CONDITION_AT_MOST)))
         write_path_flush(r); /* a large turn takes several entries */
     if (!w->open) {
         w->open = write_batch_create();
