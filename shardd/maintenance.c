@@ -113,6 +113,7 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
         r->group = NULL;
         return;
     }
+    replica_reopen(r);
     if (r->state != REPLICA_RUNNING || !r->db || r->busy_offload)
         return;
     if (r->touched || r->stats.stalled || r->stats.memtable_bytes > 0)

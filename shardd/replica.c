@@ -11,6 +11,9 @@
 #include "shardd/core.h"
 #include "shardd/engine_key.h"
 
+#define REOPEN_TICKS 10u
+#define REOPEN_TICKS_MAX 300u
+
 typedef unsigned long long ull;
 
 /* ---- the meta key ---- */
@@ -163,6 +166,9 @@ void replica_set_broken(struct replica *r, enum err e, const char *text)
     if (r->state == REPLICA_BROKEN)
         return;
     r->state = REPLICA_BROKEN;
+    r->heals = e == ERR_NO_SPACE || e == ERR_IO;
+    r->reopen_at = r->core->ticks + REOPEN_TICKS;
+    r->reopen_ticks = REOPEN_TICKS;
     snprintf(r->broken, sizeof r->broken, "%s: %s", err_name(e), text);
     log_error("replica_broken", "core=%u group=%llu error=%s text=\"%s\"", r->core->number,
               (ull)r->shard.group, err_name(e), text);
@@ -290,6 +296,75 @@ void replica_describe(const struct replica *r, struct shard_desc *out)
                                                  conf->member[i].role};
     const struct group_member *leader = r->group ? group_leader(r->group) : NULL;
     out->leader = leader ? leader->replica : 0;
+}
+
+/* ---- the way back of a broken one ---- */
+
+struct reopen_work {
+    struct io_work work;
+    struct replica *replica;
+    enum err result;
+    struct shard shard;
+    struct group_position position;
+    char msg[256];
+};
+
+/* What the engine had not made durable goes with its memory: the log has it. */
+static void reopen_run(struct io_work *work)
+{
+    struct reopen_work *w = CONTAINER_OF(work, struct reopen_work, work);
+    struct replica *r = w->replica;
+    char path[3100];
+    snprintf(path, sizeof path, "%s/db", r->path);
+    if (r->db)
+        engine_close(r->db);
+    r->db = NULL;
+    enum err e = replica_swap_recover(r->path);
+    if (e == ERR_OK)
+        e = engine_open(r->core->node->engine, path, false, &r->db, w->msg, sizeof w->msg);
+    if (e == ERR_OK)
+        e = replica_load(r->db, false, &w->shard, &w->position);
+    if (e == ERR_OK && w->shard.group != r->shard.group)
+        e = ERR_FOREIGN;
+    w->result = e;
+}
+
+static void reopen_done(struct io_work *work)
+{
+    struct reopen_work *w = CONTAINER_OF(work, struct reopen_work, work);
+    struct replica *r = w->replica;
+    r->busy_offload = false;
+    r->core->offload_jobs--;
+    if (w->result != ERR_OK) {
+        log_warn("replica_not_reopened", "core=%u group=%llu error=%s text=\"%s\"", r->core->number,
+                 (ull)r->shard.group, err_name(w->result), w->msg);
+        r->reopen_ticks =
+            r->reopen_ticks * 2 < REOPEN_TICKS_MAX ? r->reopen_ticks * 2 : REOPEN_TICKS_MAX;
+        r->reopen_at = r->core->ticks + r->reopen_ticks;
+    } else if (!r->doomed && !r->core->draining) {
+        r->shard = w->shard;
+        engine_batch_clear(r->batch);
+        engine_db_stats(r->db, &r->stats);
+        r->state = REPLICA_STOPPED;
+        replica_run(r, &w->position, false);
+        log_info("replica_reopened", "core=%u group=%llu index=%llu", r->core->number,
+                 (ull)r->shard.group, (ull)w->position.index);
+    }
+    free(w);
+}
+
+void replica_reopen(struct replica *r)
+{
+    if (r->state != REPLICA_BROKEN || r->group || !r->heals || !replica_quiet(r) ||
+        r->core->no_space || r->core->ticks < r->reopen_at)
+        return;
+    struct reopen_work *w = mem_zalloc(sizeof *w);
+    w->work.run = reopen_run;
+    w->work.done = reopen_done;
+    w->replica = r;
+    r->busy_offload = true;
+    r->core->offload_jobs++;
+    io_offload(r->core->io, &w->work);
 }
 
 /* ---- creation by order of placementd ---- */

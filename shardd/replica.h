@@ -6,6 +6,8 @@
  *
  * States: STARTING (opening or being created, on an offload thread), RUNNING, INSTALLING (a
  * snapshot is being fetched or swapped in), BROKEN (its data cannot be served; reported), STOPPED.
+ * One that broke by the disk (full, or an error of the engine) is closed, opened and replayed from
+ * the log every second, later every half minute, until that works.
  *
  * Owner: struct core.  Thread: one core; the engine's slow calls on offload threads. */
 #ifndef SHARDD_REPLICA_H
@@ -34,7 +36,10 @@ struct replica {
     struct shard shard;
     enum replica_state state;
     char path[3000];
-    char broken[256]; /* why, when BROKEN */
+    char broken[256];      /* why, when BROKEN */
+    bool heals;            /* it may have been the disk's state: it is opened again */
+    uint64_t reopen_at;    /* core's tick of the next try */
+    uint64_t reopen_ticks; /* ticks between the last tries */
 
     struct write_path writes;
     struct read_path reads;
@@ -74,6 +79,9 @@ void replica_describe(const struct replica *r, struct shard_desc *out);
  * nothing happens if one is busy with this replica. */
 void replica_maintain(struct replica *r);
 void replica_set_broken(struct replica *r, enum err e, const char *text);
+/* Closes and opens the database of a BROKEN replica whose group is stopped, if its time has come.
+ */
+void replica_reopen(struct replica *r);
 
 /* ---- for replica_snapshot.c ---- */
 
@@ -90,7 +98,9 @@ void replica_install(void *arg, const struct group_position *p, struct slice man
 void replica_install_cancel(struct replica *r);
 /* Goes on with an installation that failed. On the core's tick. */
 void replica_install_tick(struct replica *r);
-/* Removes leftovers of checkpoints and of a swap that a crash cut short. Blocking, at start. */
+/* Puts right a swap that a crash or a failure cut short. Blocking. */
+MUST_USE enum err replica_swap_recover(const char *path);
+/* That, and removes leftovers of checkpoints. Blocking, at start. */
 MUST_USE enum err replica_snapshot_recover(const char *path);
 
 #endif

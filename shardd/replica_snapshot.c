@@ -16,7 +16,7 @@
 
 typedef unsigned long long ull;
 
-enum err replica_snapshot_recover(const char *path)
+enum err replica_swap_recover(const char *path)
 {
     char db[3100], old[3100];
     snprintf(db, sizeof db, "%s/db", path);
@@ -27,6 +27,12 @@ enum err replica_snapshot_recover(const char *path)
         if (e == ERR_OK)
             e = fs_sync_dir(path);
     }
+    return e;
+}
+
+enum err replica_snapshot_recover(const char *path)
+{
+    enum err e = replica_swap_recover(path);
     if (e == ERR_OK)
         e = snapshot_store_clean(path);
     return e;

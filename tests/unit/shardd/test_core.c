@@ -105,6 +105,29 @@ START_TEST(test_breaks_with_offloaded_read)
 }
 END_TEST
 
+static void break_by_disk(struct world *world, void *arg)
+{
+    (void)world;
+    (void)arg;
+    replica_set_broken(the_replica(), ERR_NO_SPACE, "a test");
+}
+
+/* Closed, opened, replayed from the log: nothing is lost that was acknowledged. */
+START_TEST(test_heals)
+{
+    uint64_t version = 0;
+    for (unsigned i = 0; i < 100; i++)
+        version = client_call(&c, put_of("k", i < 99 ? "one" : "two")).version;
+    world_call(&w, break_by_disk, NULL);
+    ck_assert_int_eq(client_call(&c, get_of("k")).err, ERR_NO_LEADER);
+    world_wait_leader(&w);
+    struct answer_seen a = client_call(&c, get_of("k"));
+    ck_assert_str_eq(a.value, "two");
+    ck_assert_uint_eq(a.version, version);
+    ck_assert_uint_gt(client_call(&c, put_of("k", "three")).version, version);
+}
+END_TEST
+
 /* ---- position and data ---- */
 
 /* One run of entries: a put, a change of the configuration, a command with a condition (what is in
@@ -309,6 +332,7 @@ int main(void)
     tcase_add_test(t, test_life);
     tcase_add_test(t, test_broken_serves_no_read);
     tcase_add_test(t, test_breaks_with_offloaded_read);
+    tcase_add_test(t, test_heals);
     tcase_add_test(t, test_change_counted_once);
     tcase_add_test(t, test_destroy_needs_its_number);
     tcase_add_test(t, test_destroy_leaves_nothing);
