@@ -33,7 +33,9 @@
  * length:   bytes of header and records, without the padding.
  *
  * A commit without records is a mark: one is written when a log is opened (in a segment of its own)
- * and one when it is closed, so that damage to the commit before it is known as damage.
+ * and one when it is closed, so that damage to the commit before it is known as damage. A third
+ * kind makes `oldest` known while the log waits for disk space: it stands in the segment's last
+ * block, so there may be a gap before it.
  *
  * A record's lsn is number * size + its offset in the segment. Segment numbers start at 1.
  *

@@ -8,7 +8,7 @@
  *    commit; if the next good commit of a later segment has the next number, the segment simply
  *    ended there, if it has a higher one, commits are missing;
  *  - behind a bad commit the rest of the segment is searched, at every block, for a good one: there
- *    is none behind a torn one;
+ *    is none behind a torn one. But a mark with the next number may stand in the last block;
  *  - the last commit names the oldest segment in use: that file must be there;
  *  - closing and opening write a mark, so that the last record before is not the last commit.
  * What cannot be told: damage to the very last commit after a crash, before the next opening.
@@ -229,6 +229,14 @@ static void replay_commit(struct recovery *c, struct wal_segment *s,
     }
 }
 
+/* The mark of a log that waited for disk space: it stands in the last block, after a gap that no
+ * record fitted into. Its number tells that no commit is missing in the gap. */
+static bool is_last_mark(const struct recovery *c, uint64_t offset,
+                         const struct wal_commit_header *h)
+{
+    return offset == c->w->size - WAL_BLOCK && h->count == 0 && c->next && h->sequence == c->next;
+}
+
 static enum err scan_segment(struct recovery *c, struct wal_segment *s)
 {
     uint64_t base = s->number * c->w->size;
@@ -238,9 +246,11 @@ static enum err scan_segment(struct recovery *c, struct wal_segment *s)
         struct slice rest = {image.p + s->end, image.n - s->end};
         if (!wal_commit_verify(rest, s->seed, base + s->end, &h)) {
             uint64_t later;
-            if (wal_find_commit(image, s->end + WAL_BLOCK, s->seed, base, &later, &h))
+            if (!wal_find_commit(image, s->end + WAL_BLOCK, s->seed, base, &later, &h))
+                break;
+            if (!is_last_mark(c, later, &h))
                 return damaged(c, s, s->end, "a bad commit before a good one");
-            break;
+            s->end = later;
         }
         if (c->next && h.sequence < c->next)
             return damaged(c, s, s->end, "an earlier commit stands after a later one");
