@@ -1,6 +1,7 @@
 #include "client/bench/load.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -53,6 +54,13 @@ struct load {
     struct lane *idle;
     uint64_t pace_start, due; /* operations given out */
 };
+
+static volatile sig_atomic_t interrupted;
+
+void load_interrupt(void)
+{
+    interrupted = 1;
+}
 
 static uint64_t now_ns(void)
 {
@@ -315,7 +323,8 @@ static void watch(struct load *l, uint64_t until)
     uint64_t begin = now_ns(), shown = begin, last = atomic_load(&l->finished);
     for (;;) {
         uint64_t now = now_ns();
-        if ((until && now >= until) || (l->o->rate <= 0 && atomic_load(&l->active) == 0))
+        if (interrupted || (until && now >= until) ||
+            (l->o->rate <= 0 && atomic_load(&l->active) == 0))
             return;
         if (l->o->interval && now - shown >= l->o->interval * NS_PER_S) {
             show_progress(l, &last, now, begin);
@@ -365,7 +374,7 @@ static void pace(struct load *l, uint64_t until)
 {
     for (;;) {
         uint64_t now = now_ns();
-        if (until && now >= until)
+        if (interrupted || (until && now >= until))
             return;
         pthread_mutex_lock(&l->lock);
         bool over = paced_over(l);
@@ -402,7 +411,7 @@ static void run_paced(struct load *l)
     }
     begin_measuring(l);
     pace(l, l->o->ops ? 0 : l->begin + (uint64_t)(l->o->seconds * 1e9));
-    while (l->o->ops && atomic_load(&l->active))
+    while (l->o->ops && atomic_load(&l->active) && !interrupted)
         sleep_ns(NS_PER_MS);
     end_measuring(l);
 }

@@ -32,6 +32,8 @@ void load_destroy(struct load *l);
 int load_fill(struct load *l);
 /* Warm-up, then the measured time. Returns when all operations are answered. */
 void load_run(struct load *l);
+/* Ends the measurement early. For a signal's handler: any thread, any time. */
+void load_interrupt(void);
 
 struct load_report {
     const struct load_side *read, *write;

@@ -1,4 +1,5 @@
 /* kvbench: opens the handles, runs the load, prints the result. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,12 +74,27 @@ static int probe(kv_client *kv, const struct bench_options *o)
     return e >= 0 ? 0 : e == KV_UNREACHABLE ? EXIT_UNREACHABLE : EXIT_SERVER;
 }
 
+static void on_interrupt(int number)
+{
+    (void)number;
+    load_interrupt();
+}
+
+/* The first ^C ends the measurement and prints what there is, the second one ends the program. */
+static void catch_interrupt(void)
+{
+    struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+}
+
 static int run(struct bench_options *o, kv_client **handles, FILE *history)
 {
     struct load *l = load_create(o, handles, history);
     struct load_report r;
     int rc = o->load ? load_fill(l) : 0;
     if (rc == 0) {
+        catch_interrupt();
         load_run(l);
         load_get_report(l, &r);
         if (o->json)
