@@ -30,6 +30,7 @@ TESTS = [
     (faults.put_then_kill_all, {}),
     (faults.crash_loop, {}),
     (faults.leader_paused, {}),
+    (faults.majority_paused, {}),
     (faults.graceful_stop, {}),
     (faults.placement_down, {}),
     (faults.follower_by_snapshot, {}),

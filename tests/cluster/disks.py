@@ -5,9 +5,10 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 
 from load import Load, bench
-from playground import Failed, Playground, Skipped, alive, check, run_program, wait_until
+from playground import BIN, Failed, Playground, Skipped, alive, check, run_program, wait_until
 
 BLOCK = 4096
 MAGIC = b"SKVWALCM"  # of a commit, common/wal/wal_format.h
@@ -43,7 +44,7 @@ def overwrite(path, offset, data):
 def torn_tail(c):
     """The last commit of a WAL is half written at a crash: it is cut off, exactly it, and the node
     goes on; nothing acknowledged is lost."""
-    load = Load(c, 7)
+    load = Load(c)
     load.warm_up()
     before = c.leaders()
     victim = c.leader_node()
@@ -56,7 +57,6 @@ def torn_tail(c):
     size = os.path.getsize(path) if os.path.exists(path) else -1
     check(size == offset, "%s is not cut at the torn commit: %d bytes instead of %d" % (
         os.path.basename(path), size, offset))
-    load.mark()
     load.finish()
     return "cut at %d; %s" % (offset, load.note())
 
@@ -115,8 +115,14 @@ def disk_full(c):
 def disk_full_at_once(c):
     """The disk is full to the last byte in the middle of writing, with no time to see it coming: no
     acknowledged write is lost, no process dies of it or it says why, and it heals."""
-    load = Load(c, 9, timeout=4000)
+    load = Load(c, timeout=4000)
     load.warm_up(1)
+    press = subprocess.Popen(
+        [os.path.join(BIN, "kvbench"), "--url", c.url, "--clients", "16", "--reads", "0", "--keys",
+         "300", "--value-size", "100000", "--seconds", "5", "--timeout", "1000"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # WAL segments and memtables fill up
+    c.children.append(press)
+    time.sleep(0.3)
     filler = os.path.join(c.tmp, "filler")
     with open(filler, "wb") as f:
         try:
@@ -128,8 +134,9 @@ def disk_full_at_once(c):
         left = os.statvfs(c.tmp).f_bavail * os.statvfs(c.tmp).f_frsize
     check(left < 1 << 20, "%d bytes are left" % left)
     wait_until("the nodes see it", lambda: any("disk_full" in c.log(n) for n in c.shardds()), 8)
+    time.sleep(2)
     os.unlink(filler)
-    load.mark()
+    press.wait(timeout=30)
     wait_until("it heals", lambda: c.ctl("--timeout", "2s", "put", "after", "full",
                                          ok=False).returncode == 0, 15)
     load.finish()

@@ -5,24 +5,19 @@ import subprocess
 import time
 
 from load import Load, bench
-from playground import alive, check, wait_until
+from playground import BIN, check, wait_until
 
 
 def kill_leader(c):
-    load = Load(c, 7)
+    load = Load(c)
     load.warm_up()
     before = c.leaders()
     victim = c.leader_node()
     c.kill(victim)
     moved = c.wait_led_by_others(victim, before)
     c.start(victim)
-    load.mark()
-    gap = load.finish().longest_gap()
-    return "%d groups moved; %s" % (moved, load.note()) if gap < 5 else fail_gap(gap)
-
-
-def fail_gap(gap):
-    check(False, "%.1f s without a successful write" % gap)
+    load.finish()
+    return "%d groups moved; %s" % (moved, load.note())
 
 
 def leader_killed(c):
@@ -38,7 +33,7 @@ def leader_killed_two_cores(c):
 
 def majority_killed(c):
     """kill -9 of two of three nodes at once: nothing is acknowledged until one is back."""
-    load = Load(c, 8)
+    load = Load(c)
     load.warm_up()
     old = c.pid("n1"), c.pid("n2")
     c.kill("n1", "n2")
@@ -48,7 +43,6 @@ def majority_killed(c):
     c.start("n1")
     c.start("n2")
     check(not {c.pid("n1"), c.pid("n2")} & set(old), "the nodes have not been started anew")
-    load.mark()
     load.finish()
     # A write whose answer was on its way at the kill is allowed for.
     wrong = [e for e in load.acked() if e["t0"] > t0 and e["t1"] < t1]
@@ -58,13 +52,12 @@ def majority_killed(c):
 
 def all_killed(c):
     """kill -9 of every shardd at the same moment, twice: what was acknowledged is there."""
-    load = Load(c, 9)
+    load = Load(c)
     for _ in range(2):
         load.warm_up()
         c.kill(*c.shardds())
         c.start()
-        load.mark()
-    load.finish()
+        load.finish()
     return load.note()
 
 
@@ -83,7 +76,7 @@ def put_then_kill_all(c):
 def placement_down(c):
     """Reads and writes go on while all of placementd is down; a node that restarts meanwhile works
     with the map it has kept."""
-    load = Load(c, 10, timeout=4000)
+    load = Load(c, timeout=4000)
     load.warm_up()
     c.kill("p1", "p2", "p3")
     check(c.ctl("--timeout", "300ms", "status", ok=False).returncode != 0, "placementd is not down")
@@ -100,7 +93,6 @@ def placement_down(c):
     time.sleep(2.5)
     t2 = time.monotonic_ns()
     c.start()
-    load.mark()
     load.finish()
     during = sum(t0 < e["t0"] < t1 for e in load.acked())
     late = sum(e["t0"] > t1 and e["t1"] < t2 for e in load.acked())
@@ -112,7 +104,7 @@ def placement_down(c):
 
 def leader_paused(c):
     """SIGSTOP of a leader: others take over; continued, it serves nothing stale and follows."""
-    load = Load(c, 8)
+    load = Load(c)
     load.warm_up()
     before = c.leaders()
     victim = c.leader_node()
@@ -120,7 +112,6 @@ def leader_paused(c):
     moved = c.wait_led_by_others(victim, before)
     time.sleep(1)
     c.resume()
-    load.mark()
     load.finish()
     c.wait_healthy()
     return "%d groups moved; %s" % (moved, load.note())
@@ -131,14 +122,13 @@ def follower_by_snapshot(c):
     c.kill("n3")
     bench(c, "--clients", "32", "--pipeline", "4", "--reads", "0", "--keys", "3000",
           "--value-size", "4000", "--ops", "100000")
-    load = Load(c, 6)
+    load = Load(c)
     load.warm_up(1)
     at = len(c.log("n3"))
     c.start("n3")
     groups = sorted(c.leaders())
     wait_until(lambda: "n3 has installed snapshots\n" + c.tail("n3"),
                lambda: "snapshot_installed" in c.log("n3")[at:], 40)
-    load.mark()
     load.finish()
     wait_until(lambda: "n3 has caught up: %s" % lag(c, "n3"),
                lambda: all(n == 0 for n in lag(c, "n3").values()), 20)
@@ -163,7 +153,7 @@ def lag(c, name):
 
 def graceful_stop(c):
     """SIGTERM of a leader under load: leadership is handed over first, no operation fails."""
-    load = Load(c, 6, timeout=4000)
+    load = Load(c, timeout=4000)
     load.warm_up()
     before = c.leaders()
     victim = c.leader_node()
@@ -172,7 +162,6 @@ def graceful_stop(c):
     c.stop(victim)
     took = (time.monotonic_ns() - t0) / 1e9
     c.wait_led_by_others(victim, before)
-    load.mark()
     load.finish()
     log = c.log(victim)
     check(" stopping " in log and " stopped " in log and "stop_hurried" not in log,
@@ -187,7 +176,7 @@ def graceful_stop(c):
 def wiped_node(c):
     """A node whose directory is gone comes back as another node. Its old replicas' promises are
     gone with it, so it must not vote under the old id: with n1 down too there is no majority."""
-    load = Load(c, 5)
+    load = Load(c)
     load.warm_up()
     ids = node_ids(c, "n3")
     c.kill("n3")
@@ -198,7 +187,6 @@ def wiped_node(c):
     now = node_ids(c, "n3")
     check(len(now) == 2 and ids[0] in now, "n3 was node %s, now there are %s" % (ids, now))
     check(not os.listdir(os.path.join(c.dir, "n3", "groups")), "it holds replicas of its old id")
-    load.mark()
     load.finish()
     c.kill("n1")
     for i in range(8):  # keys of several groups
@@ -216,28 +204,44 @@ def node_ids(c, name):
 
 
 def crash_loop(c):
-    """A follower killed again and again while it recovers: it always comes back."""
-    load = Load(c, 7)
+    """A node killed again and again while it recovers: it always comes up again."""
+    load = Load(c)
     load.warm_up(1)
-    leader = c.leader_node()
-    victim = [n for n in c.shardds() if n != leader][0]
-    command = None
-    for i in range(8):
-        c.kill(victim) if command is None else None
-        if command is not None:
-            command.kill()
-            command.wait()
-        with open(os.path.join(c.dir, "log", victim + ".log"), "a") as log:
-            from playground import BIN
-            command = subprocess.Popen([os.path.join(BIN, "shardd"), *c.shardd_args(victim)],
-                                       stdout=log, stderr=log)
-        c.children.append(command)
-        time.sleep(0.02 * (i + 1))
-        check(alive(command.pid), "%s does not start after a kill -9\n%s" % (victim,
-                                                                             c.tail(victim)))
-    command.kill()
-    command.wait()
+    victim = c.leader_node()
+    c.kill(victim)
+    path = os.path.join(c.dir, "log", victim + ".log")
+    recovered = 0
+    for i in range(10):
+        at = len(c.log(victim))
+        with open(path, "a") as log:
+            p = subprocess.Popen([os.path.join(BIN, "shardd"), *c.shardd_args(victim)],
+                                 stdout=log, stderr=log)
+        c.children.append(p)
+        time.sleep(0.012 * (i + 1))
+        check(p.poll() is None, "%s does not start after a kill -9\n%s" % (victim, c.tail(victim)))
+        p.kill()
+        p.wait()
+        recovered += " ready " in c.log(victim)[at:]
+    check(recovered < 10, "no kill came before the end of recovery")
     c.start(victim)
-    load.mark()
     load.finish()
+    return "%d of 10 kills during recovery; %s" % (10 - recovered, load.note())
+
+
+def majority_paused(c):
+    """Two of three nodes and of placementd paused: nothing is acknowledged meanwhile, and all goes
+    on when they are continued."""
+    load = Load(c)
+    load.warm_up()
+    for name in ("n1", "n2", "p1", "p2"):
+        c.pause(name)
+    t0 = time.monotonic_ns()
+    time.sleep(2)
+    t1 = time.monotonic_ns()
+    for _ in range(4):
+        c.resume()
+    load.finish()
+    wrong = [e for e in load.acked() if e["t0"] > t0 and e["t1"] < t1]
+    check(not wrong, "acknowledged without a majority: %s" % wrong[:3])
+    c.wait_healthy()
     return load.note()

@@ -2,16 +2,21 @@
 enough of it before and after each fault, and a checker that notices a planted loss."""
 import json
 import os
+import signal
 import subprocess
 import time
 
 from playground import BIN, Failed, check, run_program
 
 
-class Load:
-    """kvbench in the background. mark() notes the time of a fault or of its end."""
+SECONDS_MAX = 60
+AFTER = 1.2  # seconds of load after the fault is over
 
-    def __init__(self, cluster, seconds, clients=8, keys=30, reads=50, rate=800, timeout=1000):
+
+class Load:
+    """kvbench in the background until finish(). mark() notes the time of a fault or of its end."""
+
+    def __init__(self, cluster, clients=8, keys=30, reads=50, rate=800, timeout=1000):
         self.cluster = cluster
         self.marks = []
         self.history = os.path.join(cluster.tmp, "history.jsonl")
@@ -19,7 +24,7 @@ class Load:
             os.unlink(self.history)
         self.process = subprocess.Popen(
             [os.path.join(BIN, "kvbench"), "--url", cluster.url, "--clients", str(clients),
-             "--keys", str(keys), "--reads", str(reads), "--seconds", str(seconds), "--rate",
+             "--keys", str(keys), "--reads", str(reads), "--seconds", str(SECONDS_MAX), "--rate",
              str(rate), "--timeout", str(timeout), "--history", self.history, "-o", "json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         cluster.children.append(self.process)
@@ -34,8 +39,14 @@ class Load:
         self.mark()
 
     def finish(self, min_ok=200):
-        """Waits, reads every key once more, checks the whole history. Returns kvbench's figures and
-        the history's events."""
+        """Ends the load a while after everything is well again, reads every key once more, checks
+        the whole history."""
+        for i in range(8):  # keys of several groups
+            self.cluster.ctl("--timeout", "20s", "put", "again%d" % i, "well")
+        self.mark()
+        time.sleep(AFTER)
+        check(self.process.poll() is None, "kvbench has ended early")
+        self.process.send_signal(signal.SIGINT)
         try:
             out, err = self.process.communicate(timeout=90)
         except subprocess.TimeoutExpired:
