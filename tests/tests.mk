@@ -36,6 +36,9 @@ $(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC)) $(BUILD)/simobj/placement.o
 	@echo "  AR    $@"
 	@rm -f $@ && ar rcs $@ $^
 
+# The unit test of histories needs one library more than its room's rule links.
+$(BUILD)/tests/unit/sim/test_checker_lin: -ljansson
+
 LINCHECK_SRC := $(addprefix tests/sim/,lincheck.c history.c history_json.c checker_lin.c) $(SIM_BASE)
 $(BUILD)/bin/lincheck: $(call simobj,$(LINCHECK_SRC))
 	$(call link,$^,$(LIBS_sim))

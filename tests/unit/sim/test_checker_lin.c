@@ -146,21 +146,21 @@ END_TEST
 START_TEST(test_random_planted)
 {
     struct rng r;
-    struct lin_op ops[200];
+    struct lin_op ops[80];
     unsigned caught = 0;
 
-    for (uint64_t seed = 1; seed <= 100; seed++) {
+    for (uint64_t seed = 1; seed <= 60; seed++) {
         rng_seed(&r, seed);
-        size_t n = generate(&r, ops, 200), reads = 0, m;
+        size_t n = generate(&r, ops, 80), reads = 0, m;
         /* A late read gives a value that was overwritten long before. */
-        for (size_t i = n; i-- > 100 && reads == 0;)
+        for (size_t i = n; i-- > 40 && reads == 0;)
             if (ops[i].kind == LIN_GET) {
                 ops[i].value = ops[i].value == 1 ? 2 : 1;
                 reads++;
             }
         if (reads == 0)
             continue;
-        struct lin_op copy[200];
+        struct lin_op copy[80];
         memcpy(copy, ops, sizeof ops);
         if (lin_check(copy, n, LIN_ABSENT, BUDGET) != LIN_BAD)
             continue;
@@ -171,7 +171,7 @@ START_TEST(test_random_planted)
         ck_assert_int_eq(lin_check(ops, m, LIN_ABSENT, BUDGET), LIN_BAD);
     }
     /* Value 1 may never have been written for sure (unknown, refused): then it can be right. */
-    ck_assert_uint_gt(caught, 50);
+    ck_assert_uint_gt(caught, 25);
 }
 END_TEST
 
