@@ -14,7 +14,7 @@ import traceback
 import daemons
 import disks
 import faults
-from playground import BIN, Failed, Playground, Skipped
+from playground import Failed, Playground, Skipped, program
 
 # A test is a function of a playground, or of nothing. Settings of its playground beside it.
 TESTS = [
@@ -83,10 +83,9 @@ def main():
     if wrong:
         print("no test %s; there are: %s" % (" ".join(wrong), " ".join(known)), file=sys.stderr)
         return 2
-    for program in ("shardd", "placementd", "kvctl", "kvbench", "lincheck"):
-        if not os.access(os.path.join(BIN, program), os.X_OK):
-            print("there is no %s in %s: make all build/bin/lincheck" % (program, BIN),
-                  file=sys.stderr)
+    for name in ("shardd", "placementd", "kvctl", "kvbench", "lincheck"):
+        if not os.access(program(name), os.X_OK):
+            print("there is no %s: make all build/bin/lincheck" % program(name), file=sys.stderr)
             return 2
     signal.signal(signal.SIGTERM, stop_cleanly)
     passed = failed = skipped = 0

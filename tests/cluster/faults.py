@@ -57,7 +57,8 @@ def all_killed(c):
         load.warm_up()
         c.kill(*c.shardds())
         c.start()
-        load.finish()
+        load.mark()
+    load.finish()
     return load.note()
 
 

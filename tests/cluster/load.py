@@ -35,8 +35,13 @@ class Load:
     def warm_up(self, seconds=1.5):
         """Until there is load before the fault."""
         time.sleep(seconds)
-        check(self.process.poll() is None, "kvbench has ended early")
+        self.still_running()
         self.mark()
+
+    def still_running(self):
+        if self.process.poll() is not None:
+            raise Failed("kvbench has ended early: exit %d %s" % (
+                self.process.returncode, "".join(self.process.communicate())))
 
     def finish(self, min_ok=200):
         """Ends the load a while after everything is well again, reads every key once more, checks
@@ -45,7 +50,7 @@ class Load:
             self.cluster.ctl("--timeout", "20s", "put", "again%d" % i, "well")
         self.mark()
         time.sleep(AFTER)
-        check(self.process.poll() is None, "kvbench has ended early")
+        self.still_running()
         self.process.send_signal(signal.SIGINT)
         try:
             out, err = self.process.communicate(timeout=90)

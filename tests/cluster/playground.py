@@ -75,10 +75,16 @@ def alive(pid):
         return False
 
 
+def program(name):
+    """Its path; what KV_BIN lacks (lincheck, of a sanitizer's build) comes from build/bin."""
+    path = os.path.join(BIN, name)
+    return path if os.path.exists(path) else os.path.join(TOP, "build", "bin", name)
+
+
 def run_program(name, *args, seconds=60, **kw):
     """Runs one of our programs to its end."""
     try:
-        return subprocess.run([os.path.join(BIN, name), *args], capture_output=True, text=True,
+        return subprocess.run([program(name), *args], capture_output=True, text=True,
                               timeout=seconds, **kw)
     except subprocess.TimeoutExpired as e:
         raise Failed("%s %s does not end within %d s: %s" % (name, " ".join(args), seconds,
