@@ -88,6 +88,8 @@ void group_boot(struct group *g)
     }
     init_raft(g);
     single_voter_start(g);
+    /* Term and vote may be those of an earlier start in this process, not durable yet. */
+    g->hold = l->state_lsn;
     if (d->index) {
         raft_conf_to(&d->conf, &meta.configuration);
         meta.configuration_index = d->conf_index;
@@ -97,7 +99,8 @@ void group_boot(struct group *g)
      * here, so nothing may be said that rests on them. */
     const struct log_entry *last = group_log_find(l, group_log_last(l));
     if (last && last->lsn >= wal_durable_lsn(g->set->wal)) {
-        g->hold = last->lsn;
+        if (g->hold < last->lsn)
+            g->hold = last->lsn;
         list_remove(&g->unstored);
         list_push_back(&g->set->unstored, &g->unstored);
     }

@@ -33,6 +33,8 @@ struct log_load {
 
 #define STATE_VERSION 1
 #define LOG_CUT 1u
+#define LOG_DAMAGED                                                                                \
+    2u /* the log was found damaged: that must outlive the segment it was found in */
 #define STATE_SIZE 18
 #define EVICT_SCAN 64
 
@@ -219,7 +221,7 @@ static uint64_t write_state(struct group_log *l, uint8_t flags)
     uint8_t bytes[STATE_SIZE];
     struct buf b = {.p = bytes, .cap = sizeof bytes};
     buf_u8(&b, STATE_VERSION);
-    buf_u8(&b, flags);
+    buf_u8(&b, (uint8_t)(flags | (l->damaged ? LOG_DAMAGED : 0)));
     buf_u64(&b, l->base);
     buf_u64(&b, l->base_term);
     CHECK(b.p == bytes && b.n == STATE_SIZE);
@@ -227,6 +229,7 @@ static uint64_t write_state(struct group_log *l, uint8_t flags)
     uint64_t lsn;
     wal_append(l->wal, &r, slice_of(bytes, sizeof bytes), &lsn);
     l->exists = true;
+    l->state_lsn = lsn;
     return lsn;
 }
 
@@ -246,6 +249,7 @@ static void clear(struct group_log *l, uint64_t base, uint64_t base_term)
 uint64_t group_log_cut(struct group_log *l, uint64_t base, uint64_t base_term)
 {
     group_log_forget_loads(l);
+    l->damaged = false;
     clear(l, base, base_term);
     return write_state(l, LOG_CUT);
 }
@@ -271,6 +275,8 @@ static void replay_state(struct group_log *l, const struct wal_record *r, struct
         l->base = base;
         l->base_term = base_term;
     }
+    if (flags & LOG_DAMAGED)
+        l->damaged = true;
 }
 
 static void replay_entry(struct group_log *l, const struct wal_record *r, struct slice payload,
@@ -323,6 +329,8 @@ void group_log_replay(struct group_log *l, const struct wal_record *r, struct sl
     default:
         l->damaged = true;
     }
+    if (l->damaged)
+        l->exists = true; /* nothing may begin afresh in its place */
 }
 
 /* ---- read-back ---- */

@@ -48,6 +48,7 @@ struct group_log {
     bool exists;  /* the WAL holds something of it */
     bool damaged; /* recovery found records that cannot be */
     uint64_t term, vote;
+    uint64_t state_lsn;        /* of the last record with term and vote written in this run, or 0 */
     uint64_t base, base_term;  /* the position before the first entry; term 0: unknown */
     uint64_t stable;           /* applied to a durable engine up to here: preferred for eviction */
     struct log_entry *entries; /* of base + 1 ... base + n, at entries[start] */

@@ -305,7 +305,7 @@ void group_on_loaded(void *arg, enum err result, uint64_t index)
     if (result == ERR_OK || g->broken)
         return;
     /* Entries kept for laggards only may go with their segment. */
-    if (result == ERR_NOT_FOUND && index <= g->durable.index && !g->install.active)
+    if (result == ERR_NOT_FOUND && index <= g->durable.index)
         group_log_drop(g->log, index);
     else
         group_fail(g, result, "an entry could not be read back from the WAL");
