@@ -19,8 +19,9 @@
 #define BACKOFF_MIN_NS (50 * NS_PER_MS)
 #define BACKOFF_MAX_NS (2 * NS_PER_S)
 #define REFUSED_NS (2 * NS_PER_S)
-#define ELECTION_NS (100 * NS_PER_MS) /* a member answers that there is no leader: soon there is   \
-                                       */
+#define ELECTION_NS                                                                                \
+    (100 * NS_PER_MS) /* a member answers that there is no leader: soon there is                   \
+                       */
 /* Redirects in a row that are followed at once; then it waits, as with any failure. */
 #define REDIRECTS_MAX 3u
 

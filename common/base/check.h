@@ -7,7 +7,6 @@
 /* Prints "file:line: CHECK(cond) failed in function" to stderr and aborts. */
 _Noreturn void check_failed(const char *file, int line, const char *function, const char *what);
 
-#define CHECK(cond)                                                                                \
-    ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, __func__, #cond))
+#define CHECK(cond) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, __func__, #cond))
 
 #endif

@@ -14,11 +14,12 @@ struct map {
 };
 
 void map_init(struct map *m);
-void map_close(struct map *m); /* frees the table, not the values */
+void map_close(struct map *m);                     /* frees the table, not the values */
 void *map_find(const struct map *m, uint64_t key); /* NULL if absent; values are never NULL */
 void map_set(struct map *m, uint64_t key, void *value);
 void *map_remove(struct map *m, uint64_t key); /* the value that was there, or NULL */
-/* Steps through all pairs: *it starts at 0; `key` may be NULL. The current key may be removed during the walk. */
+/* Steps through all pairs: *it starts at 0; `key` may be NULL. The current key may be removed
+ * during the walk. */
 bool map_next(const struct map *m, size_t *it, uint64_t *key, void **value);
 
 #endif

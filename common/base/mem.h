@@ -6,8 +6,8 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t n);               /* uninitialised */
-void *mem_zalloc(size_t n);              /* zeroed */
+void *mem_alloc(size_t n);  /* uninitialised */
+void *mem_zalloc(size_t n); /* zeroed */
 void *mem_realloc(void *p, size_t n);
 void *mem_dup(const void *p, size_t n);
 char *mem_strdup(const char *s);

@@ -12,7 +12,7 @@
 #include "common/io/fs.h"
 
 struct data_dir_stamp {
-    char program[16]; /* "shardd" or "placementd" */
+    char program[16];    /* "shardd" or "placementd" */
     uint8_t cluster[16]; /* all zero: not a member of a cluster yet */
     char name[LIMIT_NAME + 1];
     uint32_t node;  /* 0: not registered yet */

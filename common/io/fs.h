@@ -37,7 +37,7 @@ MUST_USE enum err fs_sync(struct fs_file *f); /* fdatasync; an error is final (f
 MUST_USE enum err fs_truncate(struct fs_file *f, uint64_t size);
 MUST_USE enum err fs_rename(const char *from, const char *to); /* replaces `to` */
 MUST_USE enum err fs_unlink(const char *path);
-MUST_USE enum err fs_mkdir(const char *path); /* mode 0700; ERR_OK if it is there already */
+MUST_USE enum err fs_mkdir(const char *path);     /* mode 0700; ERR_OK if it is there already */
 MUST_USE enum err fs_rmdir_all(const char *path); /* with all below; ERR_OK if absent */
 MUST_USE enum err fs_sync_dir(const char *path);  /* makes names in it durable */
 bool fs_exists(const char *path);

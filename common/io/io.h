@@ -123,7 +123,8 @@ bool io_sock_sending(const struct io_sock *s);
 /* Back-pressure: no more on_data until resumed (data already gathered may still come once). */
 void io_sock_pause(struct io_sock *s);
 void io_sock_resume(struct io_sock *s);
-/* Ends it: no callback afterwards. `owned` (may be NULL) is free()d once the kernel lets go of it. */
+/* Ends it: no callback afterwards. `owned` (may be NULL) is free()d once the kernel lets go of it.
+ */
 void io_sock_close_with(struct io_sock *s, void *owned);
 static inline void io_sock_close(struct io_sock *s)
 {
@@ -139,7 +140,8 @@ void io_sock_detach(struct io_sock *s, void (*done)(void *arg, int handle));
 struct fs_file; /* opened by fs_open() */
 
 struct io_op {
-    /* `result`: ERR_OK or the failure. Short writes and reads past the end are failures (ERR_IO). */
+    /* `result`: ERR_OK or the failure. Short writes and reads past the end are failures (ERR_IO).
+     */
     void (*done)(struct io_op *op, enum err result);
     void *internal[6]; /* private */
 };
@@ -153,17 +155,17 @@ void io_read(struct io *io, struct fs_file *f, void *p, size_t n, uint64_t offse
 /* ---- blocking work on the offload threads ---- */
 
 struct io_work {
-    struct list link;                  /* private */
-    void (*run)(struct io_work *w);    /* on an offload thread: may block, must not touch the core */
-    void (*done)(struct io_work *w);   /* on the loop */
-    struct io *io;                     /* private */
+    struct list link;                /* private */
+    void (*run)(struct io_work *w);  /* on an offload thread: may block, must not touch the core */
+    void (*done)(struct io_work *w); /* on the loop */
+    struct io *io;                   /* private */
 };
 void io_offload(struct io *io, struct io_work *w);
 
 /* ---- mail between cores ---- */
 
 struct io_mail {
-    struct list link; /* private */
+    struct list link;                                       /* private */
     void (*deliver)(struct io_mail *m, void *receiver_arg); /* on the receiving loop; owns m */
 };
 /* Takes `m`. Any thread. Mail of one sender arrives in order. */

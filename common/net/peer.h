@@ -3,9 +3,9 @@
  *
  * Losing messages is allowed (Raft repeats them): a node that does not take its bytes loses the
  * newest ones once its buffer is full; reconnection with jittered back-off, 50 ms to 2 s.
- * The first frame of a connection is a HELLO: protocol version, cluster id, node, incarnation, core,
- * purpose. A HELLO of another cluster, of an unknown version, or meant for another node is refused:
- * the connection is closed and logged once.
+ * The first frame of a connection is a HELLO: protocol version, cluster id, node, incarnation,
+ * core, purpose. A HELLO of another cluster, of an unknown version, or meant for another node is
+ * refused: the connection is closed and logged once.
  *
  * Owner: struct core.  Thread: that core.  Depends on: conn, wire/frame. */
 #ifndef NET_PEER_H

@@ -2,8 +2,8 @@
  *
  * Rules: all slots are covered, ranges differ by one slot at most; a group's replicas are on
  * different nodes, and on different hosts unless that is waived; on different zones where there are
- * zones enough; replicas and preferred leaders (the first of each group) differ by one or two between
- * nodes where hosts and zones allow.
+ * zones enough; replicas and preferred leaders (the first of each group) differ by one or two
+ * between nodes where hosts and zones allow.
  *
  * Pure, the same answer for the same question.  Thread: any.  Depends on: base, meta. */
 #ifndef PLACEMENTD_PLAN_LAYOUT_H
