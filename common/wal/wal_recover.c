@@ -295,24 +295,6 @@ static enum err scan_all(struct recovery *c)
 
 /* ---- making it ready for appending ---- */
 
-static enum err set_aside(struct recovery *c, struct wal_segment *s)
-{
-    struct wal *w = c->w;
-    uint64_t number = s->number;
-    bool keep = s->ready == w->size && w->spare_count < w->o.spare_segments;
-    wal_segment_destroy(s);
-    if (!keep)
-        return remove_file(c, WAL_NAME_SEGMENT, number);
-    char from[WAL_PATH_MAX + WAL_NAME_MAX], to[WAL_PATH_MAX + WAL_NAME_MAX];
-    wal_path(w->dir, WAL_NAME_SEGMENT, number, from);
-    wal_path(w->dir, WAL_NAME_SPARE, number, to);
-    enum err e = fs_rename(from, to);
-    if (e != ERR_OK)
-        return refuse_io(c, e, "cannot rename", from);
-    wal_spare_add(w, number);
-    return ERR_OK;
-}
-
 /* Cuts the tail off and makes everything that was replayed durable. */
 static enum err cut_tail(struct recovery *c)
 {
@@ -321,12 +303,15 @@ static enum err cut_tail(struct recovery *c)
     struct list *item;
     if (!c->last)
         return ERR_OK;
-    /* Behind the last commit there are at most segments prepared but never used. */
+    /* Behind the last commit there are at most segments prepared but never used. They are not kept
+     * as spares: a late write of the killed process may still be on its way into their first block.
+     */
     while ((item = w->segments.prev) != &c->last->link) {
-        if ((e = set_aside(c, wal_segment_of(item))) != ERR_OK)
+        uint64_t number = wal_segment_of(item)->number;
+        wal_segment_destroy(wal_segment_of(item));
+        if ((e = remove_file(c, WAL_NAME_SEGMENT, number)) != ERR_OK)
             return e;
     }
-    /* A spare gets another header only once it durably has its new name. */
     e = fs_sync_dir(w->dir);
     if (e != ERR_OK)
         return refuse_io(c, e, "cannot sync the directory", w->dir);

@@ -205,6 +205,28 @@ START_TEST(a_write_that_lands_late_is_not_taken_up)
 }
 END_TEST
 
+/* The same for the first commit of a segment, which that process had prepared: its file must not be
+ * where the next one begins. */
+START_TEST(a_write_into_the_next_segment_lands_late)
+{
+    owner_open(&o);
+    append_many(1, 1);
+    uint64_t next = o.durable / o.segment_size + 1;
+    for (unsigned i = 0; i < 200 && !segment(next); i++)
+        append_many(1, 1);
+    struct inode *x = segment(next);
+    ck_assert(x && o.durable / o.segment_size < next);
+    close_dead();
+    owner_open(&o);
+    ck_assert_uint_ge(x->n, 2 * WAL_BLOCK);
+    memset(x->cur + WAL_BLOCK, 0xAB, WAL_BLOCK);
+    append_many(10, 2);
+    close_dead();
+    owner_open(&o);
+    wal_close(o.wal);
+}
+END_TEST
+
 /* ---- damage ---- */
 
 struct copy {
@@ -492,6 +514,7 @@ int main(void)
     tcase_add_test(t, many_lives_end_in_power_cuts);
     tcase_add_test(t, what_was_replayed_survives_a_power_cut);
     tcase_add_test(t, a_write_that_lands_late_is_not_taken_up);
+    tcase_add_test(t, a_write_into_the_next_segment_lands_late);
     tcase_add_loop_test(t, flipped_bits_are_noticed, 0, 2);
     tcase_add_test(t, a_missing_segment_is_noticed);
     tcase_add_test(t, files_that_do_not_belong_are_refused);
