@@ -143,7 +143,7 @@ void maintenance_tick(struct core *c)
     struct group *pinning = group_set_pinning(c->groups, WAL_SEGMENTS_MAX);
     if (pinning) {
         struct replica *r = core_find_replica(c, group_id(pinning));
-        if (r)
+        if (r && !replica_holds_log(r)) /* it would cut nothing */
             replica_maintain(r);
     }
     if (c->ticks % TICKS_SPACE == 1)

@@ -482,7 +482,8 @@ static void maintain_done(struct io_work *work)
     engine_db_stats(r->db, &r->stats); /* an idle one's memtable must not count for ever */
     if (w->result != ERR_OK) {
         replica_set_broken(r, w->result, "what is durable cannot be made or read");
-    } else if (r->state == REPLICA_RUNNING && w->position.index > r->durable_index) {
+    } else if (r->state == REPLICA_RUNNING && w->position.index > r->durable_index &&
+               !replica_holds_log(r)) {
         r->durable_index = w->position.index;
         group_compact(r->group, &w->position);
     }

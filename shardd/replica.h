@@ -53,9 +53,11 @@ struct replica {
     bool busy_offload; /* one engine call at a time on an offload thread */
     bool touched;      /* written since its stats were last taken */
     struct engine_db_stats stats;
-    uint64_t durable_index;          /* of what the engine has made durable, as last looked up */
-    unsigned checkpoints;            /* snapshot_store_make() calls under way */
-    struct replica_install *install; /* under way, or NULL */
+    uint64_t durable_index;                 /* of what the log was last cut to */
+    unsigned checkpoints;                   /* snapshot_store_make() calls under way */
+    uint64_t offering[LIMIT_GROUP_MEMBERS]; /* for these replicas; 0: unused */
+    uint64_t hold_until;                    /* core's tick; the log is kept for a receiver */
+    struct replica_install *install;        /* under way, or NULL */
     bool doomed; /* to be closed and its data destroyed, once nothing is under way */
 };
 
@@ -92,6 +94,9 @@ MUST_USE enum err replica_load(struct engine_db *db, bool durable, struct shard 
 void replica_store(struct engine_batch *b, const struct shard *shard,
                    const struct group_position *position);
 void replica_snapshot_wanted(void *arg, const struct group_member *to);
+/* The log is not cut for now: a member is fetching a snapshot, or is catching up behind one. It
+ * would need the next one as soon as it has this, and so for ever under load. */
+bool replica_holds_log(const struct replica *r);
 void replica_install(void *arg, const struct group_position *p, struct slice manifest,
                      const struct group_member *from);
 /* Gives up a fetch under way. */

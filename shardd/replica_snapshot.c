@@ -12,7 +12,12 @@
 #include "common/base/mem.h"
 #include "common/io/fs.h"
 #include "common/raft/snapshot_stream.h"
+#include "common/wal/wal.h"
 #include "shardd/core.h"
+
+#define HOLD_TICKS 600u    /* since the last offer */
+#define HOLD_LAG 512u      /* entries: a member closer than that has caught up */
+#define HOLD_WAL (1 * GIB) /* of all groups of the core: more is not kept for those that lag */
 
 typedef unsigned long long ull;
 
@@ -77,6 +82,9 @@ static void made(void *arg, enum err result, const struct snapshot_manifest *m,
     struct replica *r = core_find_replica(o->core, o->group);
     CHECK(r && r->checkpoints > 0);
     r->checkpoints--;
+    for (unsigned i = 0; i < LIMIT_GROUP_MEMBERS; i++)
+        if (r->offering[i] == o->to)
+            r->offering[i] = 0;
     struct group_position position;
     if (result == ERR_OK) {
         struct cursor c = cursor_of(buf_slice(&m->note));
@@ -86,6 +94,7 @@ static void made(void *arg, enum err result, const struct snapshot_manifest *m,
         log_info("snapshot_offered", "core=%u group=%llu to=%llu index=%llu bytes=%llu",
                  o->core->number, (ull)o->group, (ull)o->to, (ull)position.index, (ull)m->bytes);
         group_offer_snapshot(r->group, o->to, &position, encoded);
+        r->hold_until = r->core->ticks + HOLD_TICKS;
     } else if (result != ERR_OK && result != ERR_BUSY) {
         log_warn("snapshot_failed", "core=%u group=%llu error=%s", o->core->number, (ull)o->group,
                  err_name(result));
@@ -98,11 +107,37 @@ void replica_snapshot_wanted(void *arg, const struct group_member *to)
     struct replica *r = arg;
     if (r->busy_offload || r->state != REPLICA_RUNNING || r->core->draining || r->doomed)
         return; /* the driver asks again */
+    unsigned at = 0;
+    for (unsigned i = 0; i < LIMIT_GROUP_MEMBERS; i++) {
+        if (r->offering[i] == to->replica)
+            return; /* under way */
+        if (r->offering[i] == 0)
+            at = i;
+    }
+    r->offering[at] = to->replica;
     struct offer *o = mem_zalloc(sizeof *o);
     *o = (struct offer){r->core, r->shard.group, to->replica, r->core->node->engine, r->db};
     r->checkpoints++;
     snapshot_store_make(r->core->snapshots, o->group, r->path, r->durable_index, checkpoint, made,
                         o);
+}
+
+bool replica_holds_log(const struct replica *r)
+{
+    unsigned segments;
+    uint64_t bytes;
+    if (r->core->ticks >= r->hold_until || !replica_is_leader(r) || r->core->no_space)
+        return false;
+    wal_usage(group_set_wal(r->core->groups), &segments, &bytes);
+    if (bytes > HOLD_WAL)
+        return false;
+    for (uint32_t i = 0; i < r->applied.conf.n; i++) {
+        uint64_t replica = r->applied.conf.member[i].replica;
+        if (replica != r->shard.replica &&
+            group_match(r->group, replica) + HOLD_LAG < r->applied.index)
+            return true;
+    }
+    return false;
 }
 
 /* ---- installing ---- */
