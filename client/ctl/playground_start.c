@@ -104,7 +104,10 @@ static enum progress look(const struct playground *pg, int only, unsigned long l
 {
     struct kvadmin_status s;
     char msg[256];
-    if (kvadmin_status(pg->url, ASK_MS, &s, msg, sizeof(msg)) != KV_OK || !s.authoritative) {
+    bool answered = kvadmin_status(pg->url, ASK_MS, &s, msg, sizeof(msg)) == KV_OK;
+    if (!answered || !s.authoritative) {
+        if (answered)
+            kvadmin_status_close(&s);
         snprintf(what, n, "placementd has no leader yet");
         return WAITS_PLACEMENT;
     }
