@@ -11,6 +11,8 @@
 #ifndef SHARDD_CORE_H
 #define SHARDD_CORE_H
 
+#include <stdatomic.h>
+
 #include "common/base/map.h"
 #include "common/net/peer.h"
 #include "common/raft/group_set.h"
@@ -75,6 +77,9 @@ struct core {
     struct map session_by_id;
     uint64_t next_session;
 
+    /* Bytes of requests that other cores have forwarded and this one has not taken up yet: the only
+     * field that other cores touch. */
+    atomic_size_t inbound;
     struct list requests; /* all unanswered */
     unsigned n_requests;
     uint64_t request_bytes;

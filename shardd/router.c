@@ -53,19 +53,30 @@ struct forward_mail {
 static void forward_deliver(struct io_mail *mail, void *receiver)
 {
     struct forward_mail *f = CONTAINER_OF(mail, struct forward_mail, mail);
+    struct core *core = receiver;
     struct rpc_message m;
+    atomic_fetch_sub_explicit(&core->inbound, f->message.n, memory_order_relaxed);
     struct msg_kv_request kv;
     CHECK(rpc_decode(buf_slice(&f->message), &m) == ERR_OK);
     enum kv_method method =
         m.method.n == 6 ? (m.method.p[3] == 'g' ? KV_METHOD_GET : KV_METHOD_PUT) : KV_METHOD_DELETE;
     CHECK(msg_kv_decode(method, m.params, &kv) == ERR_OK); /* the sender's core has decoded it */
-    router_dispatch(receiver, NULL, f->core, f->session, m.msgid, &kv, slice_of(NULL, 0));
+    router_dispatch(core, NULL, f->core, f->session, m.msgid, &kv, slice_of(NULL, 0));
     buf_close(&f->message);
     free(f);
 }
 
-static void forward(struct core *core, unsigned to, struct session *session, struct slice raw)
+static void forward(struct core *core, unsigned to, const struct origin *o, struct slice raw)
 {
+    struct core *target = core->node->core[to];
+    struct session *session = o->session;
+    if (atomic_load_explicit(&target->inbound, memory_order_relaxed) + raw.n >
+        LIMIT_CORE_REQUEST_BYTES) {
+        core->stats.refused_busy++;
+        refuse(core, o, ERR_BUSY, NULL, RETRY_BUSY_MS, NULL);
+        return;
+    }
+    atomic_fetch_add_explicit(&target->inbound, raw.n, memory_order_relaxed);
     struct forward_mail *f = mem_zalloc(sizeof *f);
     f->mail.deliver = forward_deliver;
     f->core = core->number;
@@ -73,7 +84,7 @@ static void forward(struct core *core, unsigned to, struct session *session, str
     buf_append(&f->message, raw.p, raw.n);
     session->n_requests++; /* session_answered() when its answer comes back */
     core->stats.forwarded++;
-    io_post(core->node->core[to]->io, &f->mail);
+    io_post(target->io, &f->mail);
 }
 
 static bool check_sizes(struct core *core, const struct origin *o, const struct msg_kv_request *m)
@@ -149,7 +160,7 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
         for (uint32_t i = 0; desc && i < desc->n_replicas; i++)
             here = here || desc->replica[i].node == core->node_id;
         if (here && to != core->number && session && raw.n > 0)
-            forward(core, to, session, raw);
+            forward(core, to, &o, raw);
         else
             refuse(core, &o, ERR_WRONG_SHARD, NULL, 0, desc);
         return;
