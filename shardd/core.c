@@ -26,7 +26,7 @@ unsigned core_of_group(const struct node *n, uint64_t group)
 
 void core_changed(struct core *c)
 {
-    if (c->node->on_changed)
+    if (c->node->on_changed && c->stage == 0) /* a stopping node reports nothing any more */
         c->node->on_changed(c->node->arg, c);
 }
 
