@@ -1,10 +1,11 @@
 /* Makes the faults of a scenario happen to the hosts of a world, and undoes them.
  *
- * kill, power: a process or machine dies and comes back. power-all: all at once. crash-fs: power
- * lost at one of the next file operations. pause: SIGSTOP. cut-in, cut-out, cut: all links into,
- * out of, with a host. cut-link: one direction of one link. partition: two halves. clog: one link
- * holds everything back. reset: connections are reset. stall, slow: the disk. clock: another rate.
- * write-error, read-error: the next but few fails. disk-full. transfer, member: asked of the world.
+ * kill, power: a process or machine dies and comes back. power-all: all at once. crash-fs: killed
+ * or power lost at one of the next file operations. pause: SIGSTOP. cut-in, cut-out, cut: all links
+ * into, out of, with a host. cut-link: one direction of one link. partition: two halves. clog: one
+ * link holds everything back. reset: connections are reset. stall, slow: the disk. clock: another
+ * rate. write-error, read-error: the next but few fails. disk-full. transfer, member: asked of the
+ * world.
  *
  * Owner: the world.  Depends on: sim, scenario. */
 #ifndef SIM_NEMESIS_H

@@ -73,7 +73,8 @@ enum sim_death {
     SIM_POWER, /* the machine: unsynced data is lost or torn, peers see silence */
 };
 void sim_host_kill(struct sim_host *h, enum sim_death how);
-/* The process crashes (by power loss) at its k-th file system operation from now. 0: not. */
+/* The process dies (killed, or by power loss) at its k-th file system operation from now. 0: not.
+ */
 void sim_host_crash_at_fs(struct sim_host *h, unsigned k);
 /* Called when a process ended from within (sim_exit, crash_at_fs). `why` names it. */
 void sim_on_exit(void (*fn)(struct sim_host *h, const char *why));

@@ -185,6 +185,20 @@ void engine_destroy(struct engine *e)
     free(e);
 }
 
+/* RocksDB writes its MANIFEST anew, and syncs it, whenever it opens: what it found is durable then,
+ * also if an earlier process died before it could make it so. */
+static enum err make_durable(const char *dir, const char *image)
+{
+    struct fs_file *f;
+    enum err e = fs_open(image, FS_READ | FS_WRITE, &f);
+
+    if (e != ERR_OK)
+        return e;
+    e = fs_sync(f);
+    fs_close(f);
+    return e == ERR_OK ? fs_sync_dir(dir) : e;
+}
+
 enum err engine_open(struct engine *e, const char *path, bool create, struct engine_db **out,
                      char *msg, size_t n)
 {
@@ -202,6 +216,8 @@ enum err engine_open(struct engine *e, const char *path, bool create, struct eng
         result = fs_mkdir(path);
     else
         result = fs_read_file(image, &db->durable);
+    if (result == ERR_OK && !create)
+        result = make_durable(path, image);
     if (result == ERR_OK)
         result = create ? flush(db, db->path) : image_decode(buf_slice(&db->durable), &db->now);
     if (result != ERR_OK) {

@@ -25,8 +25,9 @@ static void step(struct sim_host *h)
     if (!h || h != sim_world.current || h->disk.crash_at == 0)
         return;
     if (--h->disk.crash_at == 0) {
-        h->power_pending = true;
-        sim_exit("power lost at a file operation");
+        h->power_pending = sim_chance(0.5);
+        sim_exit(h->power_pending ? "power lost at a file operation"
+                                  : "killed at a file operation");
     }
 }
 
