@@ -29,6 +29,27 @@ void replica_store(struct engine_batch *b, const struct shard *shard,
     buf_close(&value);
 }
 
+static enum err decode_meta(struct slice raw, struct shard *shard, struct group_position *position)
+{
+    struct cursor c = cursor_of(raw);
+    enum err e = shard_decode(&c, shard);
+    if (e == ERR_OK)
+        e = group_position_decode(&c, position);
+    return e;
+}
+
+enum err replica_peek(struct engine *engine, const char *path, struct shard *shard,
+                      struct group_position *position)
+{
+    uint8_t raw[32];
+    struct buf copy = {0};
+    enum err e = engine_peek(engine, path, engine_key_meta(raw, ENGINE_META_POSITION), &copy);
+    if (e == ERR_OK)
+        e = decode_meta(buf_slice(&copy), shard, position);
+    buf_close(&copy);
+    return e;
+}
+
 enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
                       struct group_position *position)
 {
@@ -46,12 +67,8 @@ enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
             engine_value_close(&value);
         }
     }
-    if (e == ERR_OK) {
-        struct cursor c = cursor_of(buf_slice(&copy));
-        e = shard_decode(&c, shard);
-        if (e == ERR_OK)
-            e = group_position_decode(&c, position);
-    }
+    if (e == ERR_OK)
+        e = decode_meta(buf_slice(&copy), shard, position);
     buf_close(&copy);
     return e;
 }

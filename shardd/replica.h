@@ -90,6 +90,9 @@ void replica_reopen(struct replica *r);
 /* Reads shard and position from a database; `durable`: as they would survive a crash now. */
 MUST_USE enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
                                struct group_position *position);
+/* The same from the directory of a database that is not open, which stays as it is. Blocking. */
+MUST_USE enum err replica_peek(struct engine *e, const char *path, struct shard *shard,
+                               struct group_position *position);
 /* Appends both to a batch. */
 void replica_store(struct engine_batch *b, const struct shard *shard,
                    const struct group_position *position);

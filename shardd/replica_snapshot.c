@@ -59,15 +59,9 @@ static enum err checkpoint(void *arg, const char *path, uint64_t *index, struct 
     enum err e = engine_checkpoint(o->db, path);
     if (e != ERR_OK)
         return e;
-    char msg[256];
-    struct engine_db *copy;
-    e = engine_open(o->engine, path, false, &copy, msg, sizeof msg);
-    if (e != ERR_OK)
-        return e;
     struct shard shard;
     struct group_position position;
-    e = replica_load(copy, false, &shard, &position);
-    engine_close(copy);
+    e = replica_peek(o->engine, path, &shard, &position);
     if (e != ERR_OK)
         return e;
     *index = position.index;
