@@ -1,5 +1,6 @@
 #include <check.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -176,11 +177,14 @@ START_TEST(durable_tier_follows_flushes)
 END_TEST
 
 /* Freezes the memtable between any two batches. */
+static atomic_uint flushes;
 static void *flush_on(void *arg)
 {
-    for (;;)
+    for (;;) {
         if (engine_flush(arg) != ERR_OK)
             _exit(1);
+        atomic_fetch_add(&flushes, 1);
+    }
     return NULL;
 }
 
@@ -199,7 +203,7 @@ static int write_and_die(const char *path)
     pthread_t flusher;
     if (pthread_create(&flusher, NULL, flush_on, db) != 0)
         _exit(1);
-    for (unsigned i = 1; i <= 40000; i++) {
+    for (unsigned i = 1; i <= 1000 || atomic_load(&flushes) < 20; i++) {
         char k[16], n[16];
         snprintf(k, sizeof k, "k%u", i);
         snprintf(n, sizeof n, "%u", i);
@@ -229,8 +233,8 @@ START_TEST(a_kill_loses_back_to_a_batch_boundary)
     buf_u8(&b, 0);
     unsigned position = (unsigned)atoi((const char *)b.p);
     buf_close(&b);
-    ck_assert_uint_gt(position, 5000); /* 40 MB took longer than one flush */
-    for (unsigned i = position - 100; i <= position + 100 && i <= 40000; i++) {
+    ck_assert_uint_gt(position, 0); /* 20 flushes, some of them with something to write */
+    for (unsigned i = position > 100 ? position - 100 : 1; i <= position + 100; i++) {
         char k[16];
         struct engine_value v;
         snprintf(k, sizeof k, "k%u", i);
