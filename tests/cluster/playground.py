@@ -265,17 +265,24 @@ class Playground:
         self.note_processes()
         return [name for pid, name in self.seen.items() if pid not in self.ended and not alive(pid)]
 
+    def fatal(self, name):
+        """What must not be in a log, with the lines behind it: a sanitizer says where."""
+        lines = self.log(name).splitlines()
+        for i, line in enumerate(lines):
+            if FATAL.search(line) and not any(t in line for t in self.expected):
+                return ["%s: %s" % (name, text) for text in lines[i:i + 60]]
+        return []
+
     def close(self, verify):
         """With `verify` also checks how it ends; raises Failed."""
         died = self.died()
         p, left = self.abandon()
-        bad = [line for name in self.names() for line in self.log(name).splitlines()
-               if FATAL.search(line) and not any(t in line for t in self.expected)]
+        bad = [excerpt for name in self.names() for excerpt in self.fatal(name)]
         shutil.rmtree(self.tmp, ignore_errors=True)
         if not verify:
             return
         check(not died, "ended by themselves: %s" % died)
-        check(not bad, "in the logs: %s" % "\n".join(bad[:10]))
+        check(not bad, "in the logs:\n%s" % "\n".join(bad[:120]))
         check(not left, "left behind after stop: %s" % [self.seen[pid] for pid in left])
         check(p is None or "killed" not in p.stderr, "stop: %s" % (p and p.stderr))
 
