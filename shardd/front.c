@@ -219,7 +219,7 @@ static void deliver_step(struct core *c, void *arg)
     struct msg_step *s = arg;
     struct replica *r = core_find_replica(c, s->shard.group);
     if (c->stage == 0 && c->peers) {
-        if (s->kind == MSG_STEP_CREATE_REPLICA && !r && !s->join)
+        if (s->kind == MSG_STEP_CREATE_REPLICA && !r && !s->join && !c->no_space)
             replica_create(c, &s->shard, s->replica, s->campaign);
         else if (s->kind == MSG_STEP_DESTROY_REPLICA && r)
             core_destroy_replica(c, s->shard.group, s->replica);

@@ -396,20 +396,19 @@ struct create_work {
 };
 
 /* Makes everything in <id>.new and renames: a crash leaves a whole replica or none. */
-static void create_run(struct io_work *work)
+static enum err create_files(struct create_work *w)
 {
-    struct create_work *w = CONTAINER_OF(work, struct create_work, work);
     struct replica *r = w->replica;
-    struct engine *engine = r->core->node->engine;
-    char fresh[3100], path[3200];
+    char fresh[3100], path[3200], groups[3000];
     snprintf(fresh, sizeof fresh, "%s.new", r->path);
     snprintf(path, sizeof path, "%s/db", fresh);
+    snprintf(groups, sizeof groups, "%.2900s/groups", r->core->node->options.data_dir);
     enum err e = fs_rmdir_all(fresh);
     if (e == ERR_OK)
         e = fs_mkdir(fresh);
     struct engine_db *db = NULL;
     if (e == ERR_OK)
-        e = engine_open(engine, path, true, &db, w->msg, sizeof w->msg);
+        e = engine_open(r->core->node->engine, path, true, &db, w->msg, sizeof w->msg);
     if (e == ERR_OK) {
         struct engine_batch *batch = engine_batch_create();
         replica_store(batch, &r->shard, &w->position);
@@ -419,17 +418,30 @@ static void create_run(struct io_work *work)
             e = engine_flush(db);
         engine_close(db);
     }
-    char groups[3000];
-    snprintf(groups, sizeof groups, "%.2900s/groups", r->core->node->options.data_dir);
     if (e == ERR_OK)
         e = fs_sync_dir(fresh);
     if (e == ERR_OK)
         e = fs_rename(fresh, r->path);
-    if (e == ERR_OK)
-        e = fs_sync_dir(groups);
+    return e == ERR_OK ? fs_sync_dir(groups) : e;
+}
+
+static void create_run(struct io_work *work)
+{
+    struct create_work *w = CONTAINER_OF(work, struct create_work, work);
+    struct replica *r = w->replica;
+    char path[3200];
     snprintf(path, sizeof path, "%s/db", r->path);
+    /* An earlier try may have failed after the rename: that replica is whole. */
+    enum err e = fs_exists(path) ? ERR_OK : create_files(w);
     if (e == ERR_OK)
-        e = engine_open(engine, path, false, &r->db, w->msg, sizeof w->msg);
+        e = engine_open(r->core->node->engine, path, false, &r->db, w->msg, sizeof w->msg);
+    struct shard shard;
+    if (e == ERR_OK)
+        e = replica_load(r->db, false, &shard, &w->position);
+    if (e == ERR_OK && shard.replica != r->shard.replica) {
+        e = ERR_EXISTS;
+        snprintf(w->msg, sizeof w->msg, "another replica of the group is there");
+    }
     w->result = e;
 }
 
@@ -445,7 +457,15 @@ static void create_done(struct io_work *work)
                  (ull)r->shard.group, (ull)r->shard.replica, r->shard.first_slot,
                  r->shard.last_slot);
     } else {
-        replica_set_broken(r, w->result, w->msg[0] ? w->msg : "it could not be created");
+        /* Gone as if the order had never come: a report of it would pass for its creation. It comes
+         * again with a later heartbeat. */
+        log_error("replica_not_created", "core=%u group=%llu error=%s text=\"%s\"", r->core->number,
+                  (ull)r->shard.group, err_name(w->result), w->msg);
+        struct node *node = r->core->node;
+        replica_close(r, ERR_NO_LEADER);
+        /* A disk that fails a write or a sync is not to be trusted with the next one (fsyncgate). */
+        if (w->result == ERR_IO)
+            node->on_fatal(node->arg, w->result, "a new replica could not be written");
     }
     free(w);
 }
