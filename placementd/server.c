@@ -107,6 +107,8 @@ static void on_peer_message(void *arg, uint32_t from, uint64_t group, struct sli
 {
     struct server *s = arg;
     enum err e;
+    if (s->leaving)
+        return; /* the log has to come to rest */
     if (group == MEMBERS_ANNOUNCE_GROUP)
         e = members_take(&s->members, from, message, io_now(s->io));
     else
@@ -208,10 +210,11 @@ static void on_tick(struct io_timer *t)
 {
     struct server *s = CONTAINER_OF(t, struct server, tick);
     s->ticks++;
-    if ((s->stopping && may_stop(s)) || (s->failed && fsm_idle(&s->fsm))) {
+    if (s->failed && fsm_idle(&s->fsm)) {
         io_stop(s->io);
         return;
     }
+    s->leaving = s->leaving || (s->stopping && may_stop(s));
     if (s->failed) { /* a snapshot is being written by an offload thread */
         io_timer_set(s->io, t, io_now(s->io) + TICK_NS / 10);
         return;
@@ -236,6 +239,10 @@ static void on_turn(void *arg)
     session_notify(s);
     peer_flush(s->peers);
     conn_set_flush(s->conns);
+    /* Only here is it known that nothing of the log is on its way to the disk: a turn may have
+     * begun a write, and the log's memory is the kernel's until that is done. */
+    if (s->leaving && fsm_idle(&s->fsm) && wal_idle(group_set_wal(s->groups)))
+        io_stop(s->io);
 }
 
 /* ---- start and stop ---- */

@@ -36,6 +36,7 @@ struct server {
     uint64_t ticks;
     uint64_t found_at; /* ns: when the cluster's id was last proposed */
     bool stopping;
+    bool leaving;     /* the loop ends once the log is at rest */
     uint64_t stop_by; /* ns */
     bool failed;      /* the process ends with an error */
 };
