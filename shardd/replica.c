@@ -463,7 +463,8 @@ static void create_done(struct io_work *work)
                   (ull)r->shard.group, err_name(w->result), w->msg);
         struct node *node = r->core->node;
         replica_close(r, ERR_NO_LEADER);
-        /* A disk that fails a write or a sync is not to be trusted with the next one (fsyncgate). */
+        /* A disk that fails a write or a sync is not to be trusted with the next one (fsyncgate).
+         */
         if (w->result == ERR_IO)
             node->on_fatal(node->arg, w->result, "a new replica could not be written");
     }
