@@ -8,7 +8,7 @@ import tempfile
 import time
 
 from disks import refused
-from playground import BIN, Failed, Skipped, check, run_program
+from playground import BIN, Failed, Skipped, check, free_base, run_program
 
 PLACEMENTD = "1=127.0.0.1:%d"
 
@@ -26,13 +26,12 @@ def commands(directory, client, peer):
 
 
 def two_ports():
-    """Two free ports, one of them held: (held socket, its port, a free one)."""
+    """Two ports of a range free for a playground, the first of it held: (socket, port, other)."""
+    base = free_base(3)
     held = socket.socket()
-    held.bind(("127.0.0.1", 0))
+    held.bind(("127.0.0.1", base + 1))
     held.listen(1)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return held, held.getsockname()[1], s.getsockname()[1]
+    return held, base + 1, base + 2
 
 
 def port_in_use():

@@ -124,7 +124,10 @@ def disk_full_at_once(c):
     c.children.append(press)
     time.sleep(0.3)
     filler = os.path.join(c.tmp, "filler")
+    free = os.statvfs(c.tmp).f_bavail * os.statvfs(c.tmp).f_frsize
     with open(filler, "wb") as f:
+        os.posix_fallocate(f.fileno(), 0, free - (64 << 20))
+        f.seek(0, os.SEEK_END)
         try:
             while True:
                 f.write(b"x" * (1 << 20))
@@ -144,14 +147,16 @@ def disk_full_at_once(c):
 
 
 def small_disk():
-    """A file system of 1200 MiB on a loop device: its mount point, and what undoes it."""
+    """A file system of 4 GiB on a loop device, of which only what is written takes space here: its
+    mount point, and what undoes it. Three nodes share it: their logs alone may take 1.2 GiB, and a
+    disk that they have filled by themselves cannot heal."""
     if os.geteuid() != 0:
         raise Skipped("needs root for a loop mount")
     top = tempfile.mkdtemp(prefix="shardkv-disk.")
     image, mount = os.path.join(top, "image"), os.path.join(top, "mnt")
     os.mkdir(mount)
     with open(image, "wb") as f:
-        f.truncate(1200 << 20)
+        f.truncate(4 << 30)
     for command in (["mkfs.ext4", "-q", "-F", image], ["mount", "-o", "loop", image, mount]):
         try:
             p = subprocess.run(command, capture_output=True, text=True)

@@ -19,7 +19,7 @@ class Load:
     def __init__(self, cluster, clients=8, keys=30, reads=50, rate=800, timeout=1000):
         self.cluster = cluster
         self.marks = []
-        self.history = os.path.join(cluster.tmp, "history.jsonl")
+        self.history = os.path.join(cluster.scratch, "history.jsonl")
         if os.path.exists(self.history):
             os.unlink(self.history)
         self.process = subprocess.Popen(

@@ -95,6 +95,7 @@ class Playground:
     def __init__(self, nodes=3, groups=4, cores=1, directory=None):
         self.tmp = directory or tempfile.mkdtemp(prefix="shardkv-cluster.")
         self.dir = os.path.join(self.tmp, "run")
+        self.scratch = tempfile.mkdtemp(prefix="shardkv-cluster.")  # never on a disk that gets full
         self.base = free_base(nodes)
         self.nodes, self.groups, self.cores = nodes, groups, cores
         self.url = None
@@ -284,6 +285,7 @@ class Playground:
         said, left = self.abandon()
         bad = [excerpt for name in self.names() for excerpt in self.fatal(name)]
         shutil.rmtree(self.tmp, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         if not verify:
             return
         check(not died, "ended by themselves: %s" % died)
