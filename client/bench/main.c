@@ -149,7 +149,8 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < o.connections; i++)
         kv_close(handles[i], 1000);
     free(handles);
-    if (history && (fclose(history) != 0)) {
+    bool cut = history && ferror(history); /* an operation missing there would judge wrongly */
+    if (history && (fclose(history) != 0 || cut)) {
         perror(o.history);
         rc = rc ? rc : EXIT_SERVER;
     }
