@@ -266,13 +266,6 @@ START_TEST(test_timers_pause_and_rate)
 }
 END_TEST
 
-/* A simulated crash jumps out of a process and leaves its memory behind: no leaks to look for. */
-const char *__asan_default_options(void);
-__attribute__((visibility("default"))) const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
-
 int main(void)
 {
     Suite *s = suite_create("sim_io");
