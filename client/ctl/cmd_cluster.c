@@ -200,12 +200,17 @@ static int no_arguments(struct ctl *ctl, int argc, char **argv)
     return argc > 1 ? ctl_usage(ctl, argv[0], "%s takes no arguments", argv[0]) : CTL_OK;
 }
 
+/* What the commands without arguments begin with. On CTL_OK: kvadmin_status_close(). */
+static int status_for(struct ctl *ctl, int argc, char **argv, struct kvadmin_status *out)
+{
+    int code = no_arguments(ctl, argc, argv);
+    return code == CTL_OK ? get_status(ctl, out) : code;
+}
+
 int cmd_status(struct ctl *ctl, int argc, char **argv)
 {
     struct kvadmin_status s;
-    int code = no_arguments(ctl, argc, argv);
-    if (code == CTL_OK)
-        code = get_status(ctl, &s);
+    int code = status_for(ctl, argc, argv, &s);
     if (code != CTL_OK)
         return code;
     if (ctl->output == CTL_JSON)
@@ -220,9 +225,7 @@ int cmd_status(struct ctl *ctl, int argc, char **argv)
 int cmd_nodes(struct ctl *ctl, int argc, char **argv)
 {
     struct kvadmin_status s;
-    int code = no_arguments(ctl, argc, argv);
-    if (code == CTL_OK)
-        code = get_status(ctl, &s);
+    int code = status_for(ctl, argc, argv, &s);
     if (code != CTL_OK)
         return code;
     if (ctl->output == CTL_JSON)
@@ -236,9 +239,7 @@ int cmd_nodes(struct ctl *ctl, int argc, char **argv)
 int cmd_groups(struct ctl *ctl, int argc, char **argv)
 {
     struct kvadmin_status s;
-    int code = no_arguments(ctl, argc, argv);
-    if (code == CTL_OK)
-        code = get_status(ctl, &s);
+    int code = status_for(ctl, argc, argv, &s);
     if (code != CTL_OK)
         return code;
     if (ctl->output == CTL_JSON)
