@@ -21,6 +21,14 @@ static inline bool shard_epoch_less(struct shard_epoch a, struct shard_epoch b)
     return a.range != b.range ? a.range < b.range : a.members < b.members;
 }
 
+/* Where a shard stands in a merge. */
+enum shard_phase {
+    SHARD_PHASE_NONE = 0,
+    SHARD_PHASE_TARGET = 1, /* takes in the range of another */
+    SHARD_PHASE_SOURCE = 2, /* serves on, and marks what changes */
+    SHARD_PHASE_FROZEN = 3, /* serves nothing any more */
+};
+
 struct shard_replica {
     uint64_t replica;
     uint32_t node;
