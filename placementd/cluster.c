@@ -222,7 +222,6 @@ void cluster_put_operator(struct buf *b, const struct cluster_operator *o)
         buf_u8(b, o->step[i].kind);
         buf_u32(b, o->step[i].node);
         buf_u64(b, o->step[i].replica);
-        buf_u64(b, o->step[i].arg);
     }
 }
 
@@ -247,7 +246,6 @@ void cluster_get_operator(struct cursor *c, struct cluster_operator *o)
         o->step[i].kind = cursor_u8(c);
         o->step[i].node = cursor_u32(c);
         o->step[i].replica = cursor_u64(c);
-        o->step[i].arg = cursor_u64(c);
         if (o->step[i].kind < CLUSTER_STEP_CREATE || o->step[i].kind > CLUSTER_STEP_SPLIT)
             c->bad = true;
     }

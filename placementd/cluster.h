@@ -23,6 +23,7 @@
 #define CLUSTER_MEMBERS_MAX LIMIT_GROUP_MEMBERS
 #define CLUSTER_OPERATORS_MAX 1024u
 #define CLUSTER_STEPS_MAX 8u
+#define CLUSTER_FINISHED_MAX 128u
 #define CLUSTER_GROUPS_MAX LIMIT_SLOTS
 #define CLUSTER_REPLICAS_MAX 5u /* voters that cluster.init may lay */
 
@@ -35,7 +36,8 @@ enum cluster_node_state {
 
 struct cluster_node {
     uint32_t id;
-    uint8_t state; /* enum cluster_node_state */
+    uint8_t state;                 /* enum cluster_node_state */
+    uint64_t maintenance_until_ms; /* wall clock; its replicas are not replaced before; 0: none */
     uint64_t incarnation;
     char name[LIMIT_NAME + 1];
     char zone[LIMIT_NAME + 1];
@@ -55,8 +57,9 @@ struct cluster_group {
  * it may have voted, so it is shut out until it is removed and added under a new id. */
 struct cluster_member {
     uint32_t id;
-    uint64_t incarnation;
+    uint64_t incarnation; /* 0: added, not heard of yet */
     char client_addr[64];
+    char peer_addr[64];
 };
 
 enum cluster_operator_kind {
@@ -75,29 +78,59 @@ enum cluster_step_kind {
     CLUSTER_STEP_PROMOTE = 3,
     CLUSTER_STEP_TRANSFER_LEADER = 4,
     CLUSTER_STEP_REMOVE = 5,
-    CLUSTER_STEP_DESTROY = 6,
+    CLUSTER_STEP_DESTROY = 6, /* the replica's data; done at once if its node is lost or dead */
     CLUSTER_STEP_SPLIT = 7,
+    CLUSTER_STEP_MERGE_TARGET = 8,    /* the target knows */
+    CLUSTER_STEP_MERGE_INTENT = 9,    /* the source marks its changes; all replicas copy in bulk */
+    CLUSTER_STEP_MERGE_FREEZE = 10,   /* the source serves no more; the copies are completed */
+    CLUSTER_STEP_MERGE_OWN = 11,      /* the target owns the range; the source leaves the map */
+    CLUSTER_STEP_MERGE_ABORT = 12,    /* given up: first the target ... */
+    CLUSTER_STEP_MERGE_UNFREEZE = 13, /* ... then the source */
+};
+
+/* Who wanted an operator. */
+enum cluster_origin {
+    CLUSTER_ORIGIN_PLANNER = 1,
+    CLUSTER_ORIGIN_ADMIN = 2,
+    CLUSTER_ORIGIN_PLAN = 3, /* `rebalance apply` */
 };
 
 struct cluster_step {
     uint8_t kind;     /* enum cluster_step_kind */
-    uint32_t node;    /* whom it concerns */
+    uint32_t node;    /* whom it concerns; 0: the group's leader */
     uint64_t replica; /* 0: none */
-    uint64_t arg;     /* split: slot | child group << 16 */
 };
 
-/* An ordered list of steps for one group; a new placement leader goes on with it. At most one per
- * group at a time. */
+/* An ordered list of steps for one group; a new placement leader goes on with it. A group takes
+ * part in one at a time (a merge's target too). */
 struct cluster_operator {
     uint64_t id;
-    uint8_t kind; /* enum cluster_operator_kind */
+    uint8_t kind;    /* enum cluster_operator_kind */
+    uint8_t origin;  /* enum cluster_origin */
+    bool queued;     /* waits for its turn (limits per node); at is 0 */
+    bool cancelling; /* a merge on its way back */
     uint64_t group;
-    struct shard_epoch epoch; /* of the group when it was made: another one cancels it */
-    uint64_t deadline_ms;     /* wall clock; 0: none */
+    struct shard_epoch
+        epoch;           /* of the group when it was made; a queued one does not start at another */
+    uint64_t created_ms; /* wall clock */
+    uint64_t deadline_ms;   /* wall clock; 0: none */
+    uint64_t peer;          /* merge: the target */
+    uint16_t slot;          /* split: first slot of the child */
+    uint64_t child;         /* split: its group id; drawn when added */
+    uint64_t child_replica; /* split: its first replica id, one a member in desc's order */
+    uint64_t bytes;         /* to be moved */
     char reason[128];
-    uint8_t at; /* the step under way; n_steps: finished */
+    uint8_t at; /* the step under way */
     uint8_t n_steps;
     struct cluster_step step[CLUSTER_STEPS_MAX];
+};
+
+/* What became of an operator: the last CLUSTER_FINISHED_MAX are kept. */
+struct cluster_finished {
+    uint64_t id, group, ended_ms;
+    uint8_t kind;
+    uint8_t outcome; /* enum err: OK done, SHUTTING_DOWN cancelled, else failed */
+    char reason[128], why[128];
 };
 
 struct cluster {
@@ -111,6 +144,9 @@ struct cluster {
     struct cluster_node *nodes;
     struct cluster_group *groups;
     struct cluster_operator *operators;
+    bool paused; /* no new balancing; repair and drains go on */
+    uint32_t n_finished;
+    struct cluster_finished *finished; /* oldest first */
 };
 
 void cluster_init(struct cluster *c);
@@ -123,6 +159,7 @@ struct cluster_node *cluster_find_name(const struct cluster *c, const char *name
 struct cluster_group *cluster_find_group(const struct cluster *c, uint64_t id);
 struct cluster_member *cluster_find_member(struct cluster *c, uint32_t id);
 struct cluster_operator *cluster_find_operator(const struct cluster *c, uint64_t id);
+/* The one that the group takes part in, as a merge's target too. */
 struct cluster_operator *cluster_operator_of(const struct cluster *c, uint64_t group);
 /* Index in desc.replica[]; -1 if it is not there. */
 int cluster_replica_index(const struct cluster_group *g, uint64_t replica);

@@ -14,16 +14,20 @@
 #define CLUSTER_COMMAND_VERSION 1u
 
 enum cluster_command_kind {
-    CLUSTER_CMD_FOUND = 1,      /* draws the cluster's id; the first one counts */
-    CLUSTER_CMD_MEMBER = 2,     /* a member of placementd: incarnation and client address */
-    CLUSTER_CMD_REGISTER = 3,   /* a node: new, back again, moved, or wiped */
-    CLUSTER_CMD_LAYOUT = 4,     /* the first groups */
-    CLUSTER_CMD_CREATED = 5,    /* replicas seen on their nodes */
-    CLUSTER_CMD_GROUP = 6,      /* a group's newer range or members, told by its leader */
-    CLUSTER_CMD_NODE_STATE = 7, /* in, draining, removed */
-    CLUSTER_CMD_OPERATOR_ADD = 8,
-    CLUSTER_CMD_OPERATOR_STEP = 9, /* the step under way is proven: on to the next */
-    CLUSTER_CMD_OPERATOR_END = 10, /* done or cancelled */
+    CLUSTER_CMD_FOUND = 1,           /* draws the cluster's id; the first one counts */
+    CLUSTER_CMD_MEMBER = 2,          /* a member of placementd: incarnation and client address */
+    CLUSTER_CMD_REGISTER = 3,        /* a node: new, back again, moved, or wiped */
+    CLUSTER_CMD_LAYOUT = 4,          /* the first groups */
+    CLUSTER_CMD_CREATED = 5,         /* replicas seen on their nodes */
+    CLUSTER_CMD_GROUP = 6,           /* a group's newer range or members, told by its leader */
+    CLUSTER_CMD_NODE_STATE = 7,      /* in, draining, removed; maintenance until */
+    CLUSTER_CMD_OPERATOR_ADD = 8,    /* draws its ids */
+    CLUSTER_CMD_OPERATOR_STEP = 9,   /* the step under way is proven: on to the next, or done */
+    CLUSTER_CMD_OPERATOR_END = 10,   /* failed or cancelled; a merge first turns back */
+    CLUSTER_CMD_OPERATOR_START = 11, /* a queued one begins */
+    CLUSTER_CMD_PAUSE = 12,
+    CLUSTER_CMD_MEMBER_REMOVE = 13,
+    CLUSTER_CMD_IMPORT = 14, /* a whole state takes the place of one without groups */
 };
 
 struct cluster_created {
@@ -41,8 +45,13 @@ struct cluster_command {
     struct shard_desc *groups;
     uint32_t n_created;
     struct cluster_created *created; /* CREATED. Owned */
-    struct cluster_operator op;      /* OPERATOR_ADD (id ignored); _STEP (id, at: the step that is
-                                        proven); _END (id) */
+    struct cluster_operator op;      /* OPERATOR_ADD (ids ignored); _STEP (id, at: the step that is
+                                        proven); _END, _START (id) */
+    uint64_t now_ms;                 /* wall clock of the leader: STEP, END, START */
+    uint8_t outcome;                 /* END: enum err */
+    char why[128];                   /* END */
+    bool paused;                     /* PAUSE */
+    struct slice state;              /* IMPORT: cluster_encode(); borrowed */
 };
 
 void cluster_command_encode(const struct cluster_command *c, struct buf *out);

@@ -16,11 +16,19 @@ struct shard {
     struct shard_epoch epoch;
     uint64_t version; /* last one given out; versions grow for ever */
     uint64_t time_ms; /* the log's time */
+
+    /* A merge that it takes part in (shard_change.h). */
+    uint8_t phase; /* enum shard_phase */
+    uint64_t
+        merge; /* operator id; TARGET: kept after ABORT and OWN, so that neither counts twice */
+    uint64_t merge_peer; /* the other group */
+    uint16_t peer_first, peer_last;
+    uint64_t frozen_index; /* FROZEN: index of the FREEZE */
 };
 
 static inline bool shard_owns(const struct shard *s, uint16_t slot)
 {
-    return slot >= s->first_slot && slot <= s->last_slot;
+    return slot >= s->first_slot && slot <= s->last_slot && s->phase != SHARD_PHASE_FROZEN;
 }
 
 void shard_encode(const struct shard *s, struct buf *out);

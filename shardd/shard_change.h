@@ -1,0 +1,54 @@
+/* Changes of a shard's ownership: the log entries of splits and merges. Ownership is decided here
+ * and nowhere else: by an entry at a place in the log, never by time and never by placementd's
+ * word.
+ *
+ * Entry: u8 COMMAND_CHANGE_FORMAT (2; operations on keys begin with 1), u8 kind, u64 operator, u32
+ * range and u32 members (the epoch that it was proposed at), then the kind's fields. An entry that
+ * meets a shard at another epoch, or in a phase that it does not fit, changes nothing: it came
+ * late.
+ *
+ *   SPLIT     the slots of `other`, an end of the range, leave the shard and become the group
+ * `other` TARGET    the shard prepares to take in `other` INTENT    the shard prepares to go into
+ * `other`: from here its changes are marked FREEZE    it serves nothing any more OWN       the
+ * target's range grows by the source's; versions and time go on above both ABORT     the target
+ * lets go: no later OWN of this operator counts. Then UNFREEZE (the source)
+ *
+ * Each of them but TARGET, INTENT and ABORT moves the range epoch, above that of all involved.
+ *
+ * Thread: any, pure.  Depends on: shard, meta. */
+#ifndef SHARDD_SHARD_CHANGE_H
+#define SHARDD_SHARD_CHANGE_H
+
+#include "shardd/shard.h"
+
+#define COMMAND_CHANGE_FORMAT 2
+
+enum shard_change_kind {
+    SHARD_SPLIT = 1,
+    SHARD_MERGE_TARGET = 2,
+    SHARD_MERGE_INTENT = 3,
+    SHARD_MERGE_FREEZE = 4,
+    SHARD_MERGE_OWN = 5,
+    SHARD_MERGE_ABORT = 6,
+    SHARD_MERGE_UNFREEZE = 7,
+};
+
+struct shard_change {
+    uint8_t kind; /* enum shard_change_kind */
+    uint64_t op;  /* operator id */
+    struct shard_epoch epoch;
+    struct shard_desc other; /* SPLIT: the child, whole (its epoch: {range + 1, 1}); TARGET, INTENT:
+                                the other group (range, epoch); OWN: the source */
+    uint64_t time_ms;        /* the log's time */
+    uint64_t source_index, source_version, source_time_ms; /* OWN: of the frozen source */
+};
+
+bool shard_change_is(struct slice payload); /* not an entry of operations on keys */
+void shard_change_encode(const struct shard_change *c, struct buf *out);
+/* Untrusted. ERR_CORRUPT, ERR_FORMAT. */
+MUST_USE enum err shard_change_decode(struct slice payload, struct shard_change *out);
+/* ERR_OK: `s` has changed. ERR_WRONG_EPOCH, ERR_REFUSED (phase or range do not fit): it has not.
+ * `index`: of the entry. */
+MUST_USE enum err shard_change_apply(struct shard *s, const struct shard_change *c, uint64_t index);
+
+#endif
