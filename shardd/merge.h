@@ -1,0 +1,49 @@
+/* A merge as one node sees it: the replica of the source and that of the target sit side by side.
+ *
+ * The logs decide (shard_change.h); this room does what follows from them on this node: it proposes
+ * what placementd's steps ask for, has the source's data copied into the target's database
+ * (merge_copy.h), and lets the target propose OWN only when its own copy is complete.
+ *
+ * The two replicas may be on different cores: what goes between them is mail that names them by
+ * group and replica, for either may be gone or restarted when it arrives.
+ *
+ * Owner: struct replica.  Thread: its core.  Depends on: shard_change, merge_copy, core. */
+#ifndef SHARDD_MERGE_H
+#define SHARDD_MERGE_H
+
+#include "common/base/err.h"
+#include "common/wire/msg_placement.h"
+#include "shardd/shard_change.h"
+
+struct core;
+struct replica;
+
+/* An order MSG_STEP_MERGE_* for this replica, which leads and is at the step's epoch. Proposes the
+ * entry, or refuses for now: ERR_BUSY (comes again), ERR_REFUSED (never right). ERR_OK: proposed,
+ * or done already, or (OWN) being asked of the source's core. */
+enum err merge_step(struct replica *r, const struct msg_step *s);
+
+/* An entry of a merge has been applied to r->shard with this result (ERR_OK: the shard changed).
+ * Adds to r->batch, which the caller writes together with the shard and its position. */
+void merge_applied(struct replica *r, const struct shard_change *c, enum err result,
+                   uint64_t index);
+
+/* The replica runs (again), from what its database holds: after opening, or an installation. Goes
+ * on with a copy that a restart cut short. */
+void merge_opened(struct replica *r);
+/* Its database goes away or is replaced: no copy may touch it any more. merge_opened() follows, or
+ * the replica's end. */
+void merge_closed(struct replica *r);
+/* On the core's tick, for each replica. */
+void merge_tick(struct replica *r);
+
+/* For the report: enum msg_copy of a target, else MSG_COPY_NONE; operator that it takes part in. */
+uint8_t merge_copy_state(const struct replica *r);
+uint64_t merge_operator(const struct replica *r);
+
+/* What to tell a client whose key a frozen replica does not serve. ERR_WRONG_SHARD: *desc is who
+ * does; else ERR_BUSY with *retry_ms. Surely not applied in either case. */
+enum err merge_frozen_answer(const struct replica *r, uint16_t slot, struct shard_desc *desc,
+                             uint64_t *retry_ms);
+
+#endif
