@@ -31,6 +31,7 @@ ar  = $(BUILD)/lib/room_$(1).a
 SRC_shardd     := $(filter-out shardd/main.c,$(call src,shardd))
 SRC_placementd := $(filter-out placementd/main.c,$(call src,placementd) $(call src,placementd/plan))
 SRC_client     := $(call src,client)
+SRC_ctl        := $(filter-out client/ctl/main.c,$(call src,client/ctl))
 
 # What each room may link (the order of design: later rooms may use earlier ones).
 NEED_base :=
@@ -43,7 +44,8 @@ NEED_raft := wal net wire io meta base
 NEED_shardd := raft $(NEED_raft)
 NEED_placementd := raft $(NEED_raft)
 NEED_client := wire meta base
-ALL_ROOMS := $(ROOMS) shardd placementd client
+NEED_ctl := client $(NEED_client)
+ALL_ROOMS := $(ROOMS) shardd placementd client ctl
 
 PROGRAMS := $(addprefix $(BUILD)/bin/,shardd placementd kvctl kvbench)
 
@@ -78,6 +80,7 @@ $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r),$(call src,common/$(r)))))
 $(eval $(call room_rule,shardd,$(SRC_shardd)))
 $(eval $(call room_rule,placementd,$(SRC_placementd)))
 $(eval $(call room_rule,client,$(SRC_client)))
+$(eval $(call room_rule,ctl,$(SRC_ctl)))
 need_ar = $(foreach r,$(1),$(call ar,$(r)))
 
 link = @mkdir -p $(@D); echo "  LD    $@"; $(CC) $(LDFLAGS) -o $@ $(1) $(2)
@@ -86,7 +89,7 @@ $(BUILD)/bin/shardd: $(call obj,shardd/main.c) $(call need_ar,shardd $(NEED_shar
 	$(call link,$^,$(LIBS_shardd))
 $(BUILD)/bin/placementd: $(call obj,placementd/main.c) $(call need_ar,placementd $(NEED_placementd))
 	$(call link,$^,$(LIBS_common))
-$(BUILD)/bin/kvctl: $(call obj,$(call src,client/ctl)) $(call need_ar,client $(NEED_client))
+$(BUILD)/bin/kvctl: $(call obj,client/ctl/main.c) $(call need_ar,ctl $(NEED_ctl))
 	$(call link,$^,$(LIBS_client) $(LIBS_ctl))
 $(BUILD)/bin/kvbench: $(call obj,$(call src,client/bench)) $(call need_ar,client $(NEED_client))
 	$(call link,$^,$(LIBS_client))
@@ -121,7 +124,7 @@ $(TESTLIB): $(call obj,$(TESTLIB_SRC))
 room_of = $(word 3,$(subst /, ,$(1)))
 define unit_rule
 $(BUILD)/$(patsubst %.c,%,$(1)): $(call obj,$(1)) $(call need_ar,$(call room_of,$(1)) $(NEED_$(call room_of,$(1)))) $(if $(TESTLIB_SRC),$(TESTLIB))
-	$$(call link,$$^,$(LIBS_check) $(if $(filter shardd,$(call room_of,$(1))),$(LIBS_shardd),$(LIBS_common)))
+	$$(call link,$$^,$(LIBS_check) $(if $(filter shardd,$(call room_of,$(1))),$(LIBS_shardd),$(LIBS_common)) $(if $(filter ctl,$(call room_of,$(1))),$(LIBS_ctl)))
 endef
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t))))
 

@@ -103,11 +103,13 @@ static enum err receive(int fd, struct buf *in, size_t *n, uint64_t deadline)
     }
 }
 
-/* Sends the request (msgid 1) to one address; *m borrows from `in`. */
-static enum err ask_one(const char *addr, struct slice request, uint64_t deadline, struct buf *in,
-                        struct rpc_message *m)
+/* Sends the request (msgid 1) to one address, which must be reached by `reach`; *m borrows from
+ * `in`. *sent: it may have arrived. */
+static enum err ask_one(const char *addr, struct slice request, uint64_t reach, uint64_t deadline,
+                        struct buf *in, struct rpc_message *m, bool *sent)
 {
-    int fd = dial(addr, deadline);
+    int fd = dial(addr, reach);
+    *sent = fd >= 0;
     if (fd < 0)
         return ERR_UNREACHABLE;
     enum err e = send_all(fd, request, deadline) ? ERR_OK : ERR_UNREACHABLE;
@@ -138,6 +140,7 @@ struct call {
     enum verdict (*take)(void *arg, struct slice result, char *go);
     void *arg;
     bool once; /* not to be sent again after an unknown outcome */
+    bool slow; /* the answer may take as long as the deadline */
 };
 
 struct attempt {
@@ -152,15 +155,21 @@ static enum verdict try_address(const struct call *call, const char *addr, uint6
     struct rpc_message m;
     uint64_t limit = now_ms() + ATTEMPT_MS;
     enum verdict v = VERDICT_AGAIN;
+    bool sent;
     go[0] = '\0';
-    enum err e = ask_one(addr, call->request, limit < deadline ? limit : deadline, &in, &m);
+    if (limit > deadline)
+        limit = deadline;
+    enum err e = ask_one(addr, call->request, limit, call->slow ? deadline : limit, &in, &m, &sent);
+    if (call->once && sent && (e == ERR_CLOSED || e == ERR_UNREACHABLE))
+        e = ERR_UNKNOWN_OUTCOME;
     if (e == ERR_OK && m.error.n) {
         struct rpc_error re;
         rpc_get_error(m.error, &re);
         a->err = re.err;
         snprintf(a->text, sizeof(a->text), "%.200s", re.text[0] ? re.text : err_text(re.err));
         msg_placement_leader_addr(m.error, go);
-        if (err_class(re.err) == ERR_CLASS_NEVER && re.err != ERR_UNKNOWN_METHOD)
+        enum err_class class = err_class(re.err);
+        if ((class == ERR_CLASS_NEVER && re.err != ERR_UNKNOWN_METHOD) || class == ERR_CLASS_DONE)
             v = VERDICT_TAKE;
     } else if (e == ERR_OK) {
         a->err = ERR_OK;
@@ -291,5 +300,35 @@ kv_err kvadmin_init(const char *url, unsigned timeout_ms, unsigned groups, unsig
     struct call call = {.request = buf_slice(&req), .take = take_any, .once = true};
     kv_err e = run(url, timeout_ms, &call, msg, n);
     buf_close(&req);
+    return e;
+}
+
+static enum verdict take_raw(void *arg, struct slice result, char *go)
+{
+    struct buf *out = arg;
+    (void)go;
+    buf_clear(out);
+    buf_append(out, result.p, result.n);
+    return VERDICT_TAKE;
+}
+
+kv_err kvadmin_call(const char *url, unsigned timeout_ms, const char *method, struct slice params,
+                    bool changes, struct buf *out, char *msg, size_t n)
+{
+    struct buf req = {0}, answer = {0};
+    rpc_put_request(&req, 1, method);
+    mp_put_array(&req, 1);
+    buf_append(&req, params.p, params.n);
+    struct call call = {.request = buf_slice(&req),
+                        .take = take_raw,
+                        .arg = &answer,
+                        .once = changes,
+                        .slow = true};
+    kv_err e = run(url, timeout_ms, &call, msg, n);
+    buf_close(&req);
+    if (e == KV_OK)
+        *out = answer;
+    else
+        buf_close(&answer);
     return e;
 }

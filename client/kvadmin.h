@@ -72,5 +72,10 @@ kv_err kvadmin_map(const char *url, unsigned timeout_ms, struct shard_map *out, 
                    size_t n);
 kv_err kvadmin_init(const char *url, unsigned timeout_ms, unsigned groups, unsigned replicas,
                     char *msg, size_t n);
+/* Any method of the placement leader: `params` is the one params value, *out (the caller's to
+ * close) gets the result as it came. `changes`: it is sent once only, and if no answer comes the
+ * outcome is unknown. */
+kv_err kvadmin_call(const char *url, unsigned timeout_ms, const char *method, struct slice params,
+                    bool changes, struct buf *out, char *msg, size_t n);
 
 #endif

@@ -29,7 +29,8 @@ allowed() {
         ;;
     placementd/plan) echo "common/base common/meta placementd" ;;
     client) echo "common/base common/meta common/wire" ;;
-    client/ctl | client/bench) echo "client common/base" ;;
+    client/ctl) echo "client common/base common/wire" ;;
+    client/bench) echo "client common/base" ;;
     *) echo "*" ;;
     esac
 }
