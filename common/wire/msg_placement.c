@@ -11,6 +11,12 @@
 #define GROUP_STATUS_MIN 14u
 #define STEP_MIN 8u
 
+/* Elements of the tuples: of the first format, which any sender knows, and of this one. */
+#define STATUS_FIRST 13u
+#define STATUS_ALL 21u
+#define STEP_FIRST 5u
+#define STEP_ALL 8u
+
 static bool is(struct slice key, const char *name)
 {
     return slice_eq(key, slice_str(name));
@@ -201,7 +207,7 @@ static struct shard_epoch get_epoch(struct mp_reader *r)
 
 static void put_status(struct buf *b, const struct msg_group_status *s)
 {
-    mp_put_array(b, 13);
+    mp_put_array(b, STATUS_ALL);
     mp_put_uint(b, s->group);
     mp_put_uint(b, s->replica);
     mp_put_uint(b, s->role);
@@ -222,11 +228,43 @@ static void put_status(struct buf *b, const struct msg_group_status *s)
         mp_put_uint(b, s->member[i].role);
         mp_put_uint(b, s->member[i].match);
     }
+    mp_put_uint(b, s->reads);
+    mp_put_uint(b, s->writes);
+    mp_put_uint(b, s->phase);
+    mp_put_uint(b, s->copy);
+    mp_put_uint(b, s->merge);
+    mp_put_uint(b, s->child);
+    mp_put_uint(b, s->refused_op);
+    mp_put_uint(b, s->refused_err);
+}
+
+/* What later formats have added; a sender of an earlier one stops anywhere. Returns how many of the
+ * `n` elements are read then. */
+static uint32_t get_status_rest(struct mp_reader *r, uint32_t n, struct msg_group_status *s)
+{
+    uint32_t i = STATUS_FIRST;
+    if (i < n && ++i)
+        s->reads = mp_get_uint(r);
+    if (i < n && ++i)
+        s->writes = mp_get_uint(r);
+    if (i < n && ++i)
+        s->phase = (uint8_t)get_below(r, SHARD_PHASE_FROZEN);
+    if (i < n && ++i)
+        s->copy = (uint8_t)get_below(r, MSG_COPY_COMPLETE);
+    if (i < n && ++i)
+        s->merge = mp_get_uint(r);
+    if (i < n && ++i)
+        s->child = mp_get_uint(r);
+    if (i < n && ++i)
+        s->refused_op = mp_get_uint(r);
+    if (i < n && ++i)
+        s->refused_err = get_u32(r);
+    return i;
 }
 
 static void get_status(struct mp_reader *r, struct msg_group_status *s)
 {
-    uint32_t n = get_tuple(r, 13);
+    uint32_t n = get_tuple(r, STATUS_FIRST);
     memset(s, 0, sizeof(*s));
     s->group = mp_get_uint(r);
     s->replica = mp_get_uint(r);
@@ -253,19 +291,25 @@ static void get_status(struct mp_reader *r, struct msg_group_status *s)
         skip_rest(r, m, 4);
         s->n_members = i + 1;
     }
-    skip_rest(r, n, 13);
+    if (r->bad)
+        return;
+    skip_rest(r, n, get_status_rest(r, n, s));
 }
 
 void msg_heartbeat_encode(struct buf *b, uint32_t msgid, const struct msg_heartbeat *h)
 {
     rpc_put_request(b, msgid, "node.heartbeat");
     mp_put_array(b, 1);
-    mp_put_map(b, 6);
+    mp_put_map(b, h->version[0] ? 9 : 8);
     put_pair(b, "node", h->node);
     put_pair(b, "inc", h->incarnation);
     put_pair(b, "have", h->have);
     put_pair(b, "free", h->disk_free);
     put_pair(b, "size", h->disk_size);
+    put_pair(b, "p99", h->write_p99_us);
+    put_pair(b, "moving", h->moving);
+    if (h->version[0])
+        put_pair_str(b, "ver", h->version);
     mp_put_str(b, "groups");
     mp_put_array(b, h->n_groups);
     for (uint32_t i = 0; i < h->n_groups; i++)
@@ -302,12 +346,18 @@ enum err msg_heartbeat_decode(struct slice params, struct msg_heartbeat *out)
             m.disk_free = mp_get_uint(&r);
         else if (is(k, "size"))
             m.disk_size = mp_get_uint(&r);
+        else if (is(k, "p99"))
+            m.write_p99_us = mp_get_uint(&r);
+        else if (is(k, "moving"))
+            m.moving = mp_get_uint(&r);
+        else if (is(k, "ver"))
+            mp_get_cstr(&r, m.version, sizeof(m.version));
         else if (is(k, "groups"))
             get_groups(&r, &m);
         else
             mp_skip(&r);
     }
-    if (r.bad || m.node == 0 || m.incarnation == 0) {
+    if (r.bad || m.node == 0 || m.incarnation == 0 || !plain(m.version)) {
         msg_heartbeat_close(&m);
         return ERR_BAD_REQUEST;
     }
@@ -369,31 +419,72 @@ void msg_heartbeat_reply_encode(struct buf *b, uint32_t msgid,
                                 const struct msg_heartbeat_reply *reply)
 {
     rpc_put_result(b, msgid);
-    mp_put_map(b, 2);
+    mp_put_map(b, 3);
     put_pair(b, "version", reply->version);
+    put_pair(b, "rate", reply->move_rate);
     mp_put_str(b, "steps");
     mp_put_array(b, reply->n_steps);
     for (uint32_t i = 0; i < reply->n_steps; i++) {
         const struct msg_step *s = &reply->steps[i];
-        mp_put_array(b, 5);
+        mp_put_array(b, STEP_ALL);
         mp_put_uint(b, s->kind);
         mp_put_uint(b, s->replica);
         mp_put_bool(b, s->campaign);
         mp_put_bool(b, s->join);
         put_shard(b, &s->shard);
+        mp_put_uint(b, s->op);
+        mp_put_uint(b, s->node);
+        if (s->other.group)
+            put_shard(b, &s->other);
+        else
+            mp_put_nil(b);
+    }
+}
+
+/* A kind has what it needs. One that is not known passes: whoever carries it out skips it. */
+static bool step_fits(const struct msg_step *s)
+{
+    switch (s->kind) {
+    case MSG_STEP_ADD_STANDBY:
+        return s->replica && s->node;
+    case MSG_STEP_CREATE_REPLICA:
+    case MSG_STEP_DESTROY_REPLICA:
+    case MSG_STEP_PROMOTE:
+    case MSG_STEP_REMOVE:
+    case MSG_STEP_TRANSFER:
+    case MSG_STEP_FORCE:
+        return s->replica;
+    case MSG_STEP_SPLIT:
+    case MSG_STEP_MERGE_TARGET:
+    case MSG_STEP_MERGE_INTENT:
+    case MSG_STEP_MERGE_FREEZE:
+    case MSG_STEP_MERGE_OWN:
+        return s->other.group;
+    default:
+        return true;
     }
 }
 
 static void get_step(struct mp_reader *r, struct msg_step *s)
 {
-    uint32_t n = get_tuple(r, 5);
+    uint32_t n = get_tuple(r, STEP_FIRST), i = STEP_FIRST;
     s->kind = (uint8_t)get_below(r, UINT8_MAX);
     s->replica = mp_get_uint(r);
     s->campaign = mp_get_bool(r);
     s->join = mp_get_bool(r);
     get_shard(r, &s->shard);
-    skip_rest(r, n, 5);
-    if (s->replica == 0)
+    if (i < n && ++i)
+        s->op = mp_get_uint(r);
+    if (i < n && ++i)
+        s->node = get_u32(r);
+    if (i < n && ++i) {
+        if (mp_peek(r) == MP_NIL)
+            mp_skip(r);
+        else
+            get_shard(r, &s->other);
+    }
+    skip_rest(r, n, i);
+    if (r->bad || !step_fits(s))
         r->bad = true;
 }
 
@@ -419,6 +510,8 @@ enum err msg_heartbeat_reply_decode(struct slice raw, struct msg_heartbeat_reply
         struct slice k = mp_get_str(&r);
         if (is(k, "version"))
             m.version = mp_get_uint(&r);
+        else if (is(k, "rate"))
+            m.move_rate = mp_get_uint(&r);
         else if (is(k, "steps"))
             get_steps(&r, &m);
         else
