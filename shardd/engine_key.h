@@ -21,6 +21,8 @@
 /* Where the position of Raft and the shard's own state are kept. */
 #define ENGINE_META_POSITION "position"
 #define ENGINE_META_SHARD "shard"
+/* Local to one replica, never part of what a snapshot means: "child/<group in hex>" (split.c). */
+#define ENGINE_META_CHILD "child/"
 
 /* Writes into `out`, which has room for ENGINE_KEY_PREFIX + key.n bytes, and gives a slice of it.
  */

@@ -96,7 +96,7 @@ static void serve(struct replica *r, struct request *request)
     struct engine_value value;
     if (!shard_owns(&r->shard, request->slot)) {
         struct shard_desc desc;
-        replica_describe(r, &desc);
+        router_owner(r, request->slot, &desc);
         request_reply_error(request, ERR_WRONG_SHARD, NULL, 0, &desc);
         return;
     }

@@ -10,6 +10,7 @@
 #include "shardd/apply.h"
 #include "shardd/core.h"
 #include "shardd/engine_key.h"
+#include "shardd/shard_change.h"
 
 #define REOPEN_TICKS 10u
 #define REOPEN_TICKS_MAX 300u
@@ -100,7 +101,7 @@ static void on_result(void *arg, uint32_t i, enum err result, uint64_t version)
         request_reply_error(b->requests[i], result, text, 0, NULL);
     } else {
         struct shard_desc desc;
-        replica_describe(r, &desc);
+        router_owner(r, b->requests[i]->slot, &desc);
         request_reply_error(b->requests[i], result, NULL, 0, &desc);
     }
 }
@@ -110,12 +111,14 @@ static void on_apply(void *arg, const struct group_entry *e)
     struct replica *r = arg;
     if (r->state == REPLICA_BROKEN)
         return;
-    bool conditions = false;
-    enum err result = apply_needs_engine(e->payload, &conditions);
+    bool conditions = false, change = shard_change_is(e->payload);
+    enum err result = change ? ERR_OK : apply_needs_engine(e->payload, &conditions);
     if (result == ERR_OK && conditions && engine_batch_count(r->batch) > 0)
         write_batch_to_engine(r); /* the conditions must see it */
     r->replying = write_path_take(&r->writes, e->index, e->term);
-    if (result == ERR_OK && r->state != REPLICA_BROKEN)
+    if (result == ERR_OK && change)
+        result = replica_apply_change(r, e);
+    else if (result == ERR_OK && r->state != REPLICA_BROKEN)
         result = apply_command(&r->shard, e->payload, r->db, r->batch, on_result, r);
     if (result != ERR_OK)
         replica_set_broken(r, result, "a committed entry cannot be applied");

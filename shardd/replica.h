@@ -59,6 +59,10 @@ struct replica {
     uint64_t hold_until;                    /* core's tick; the log is kept for a receiver */
     struct replica_install *install;        /* under way, or NULL */
     bool doomed; /* to be closed and its data destroyed, once nothing is under way */
+    bool routed; /* router_add() */
+
+    /* The last change of the shard that was proposed here. */
+    uint64_t change_index, change_term;
 };
 
 /* Blocking (at start): opens the replica in <data>/groups/<id> and starts its group. What cannot be
@@ -84,6 +88,17 @@ void replica_set_broken(struct replica *r, enum err e, const char *text);
 /* Closes and opens the database of a BROKEN replica whose group is stopped, if its time has come.
  */
 void replica_reopen(struct replica *r);
+
+/* ---- changes of the shard (replica_change.c) ---- */
+
+struct shard_change;
+/* Leader: proposes a split or a step of a merge; fills in epoch and time. Tried on a copy of the
+ * shard first: ERR_REFUSED, ERR_WRONG_EPOCH. ERR_BUSY: the last one is not settled yet.
+ * ERR_NOT_LEADER. ERR_OK says that it is on its way: the apply decides. */
+MUST_USE enum err replica_propose_change(struct replica *r, struct shard_change *c);
+bool replica_change_unsettled(const struct replica *r);
+/* Applies a committed one. ERR_CORRUPT, ERR_FORMAT: nothing may go on. */
+MUST_USE enum err replica_apply_change(struct replica *r, const struct group_entry *entry);
 
 /* ---- for replica_snapshot.c ---- */
 

@@ -15,17 +15,64 @@
 #define RETRY_BUSY_MS 20u
 #define RETRY_NO_SPACE_MS 1000u
 
+static void claim(struct router *r, struct replica *replica, unsigned first, unsigned last)
+{
+    const struct shard *s = &replica->shard;
+    if (first < s->first_slot)
+        first = s->first_slot;
+    if (last > s->last_slot)
+        last = s->last_slot;
+    for (unsigned i = first; i <= last; i++)
+        if (!r->slot[i] || !shard_epoch_less(s->epoch, r->slot[i]->shard.epoch))
+            r->slot[i] = replica;
+}
+
+static void release(struct router *r, const struct replica *replica, unsigned first, unsigned last)
+{
+    bool freed = false;
+    for (unsigned i = first; i <= last; i++) {
+        if (r->slot[i] == replica) {
+            r->slot[i] = NULL;
+            freed = true;
+        }
+    }
+    size_t it = 0;
+    void *value;
+    while (freed && map_next(&replica->core->replicas, &it, NULL, &value)) {
+        struct replica *other = value;
+        if (other->routed && other != replica)
+            claim(r, other, first, last);
+    }
+}
+
 void router_add(struct router *r, struct replica *replica)
 {
-    for (unsigned i = replica->shard.first_slot; i <= replica->shard.last_slot; i++)
-        r->slot[i] = replica;
+    replica->routed = true;
+    claim(r, replica, 0, LIMIT_SLOTS - 1);
 }
 
 void router_remove(struct router *r, struct replica *replica)
 {
-    for (unsigned i = 0; i < LIMIT_SLOTS; i++)
-        if (r->slot[i] == replica)
-            r->slot[i] = NULL;
+    if (replica->routed)
+        release(r, replica, 0, LIMIT_SLOTS - 1);
+    replica->routed = false;
+}
+
+void router_moved(struct router *r, struct replica *replica, uint16_t first, uint16_t last)
+{
+    if (!replica->routed)
+        return;
+    release(r, replica, first, last);
+    claim(r, replica, 0, LIMIT_SLOTS - 1);
+}
+
+void router_owner(const struct replica *replica, uint16_t slot, struct shard_desc *out)
+{
+    const struct shard_desc *other = shard_map_find(&replica->core->map, slot);
+    if (!shard_owns(&replica->shard, slot) && other && other->group != replica->shard.group)
+        *out = *other;
+    else
+        replica_describe(replica, out);
 }
 
 /* Where a request's answer goes. */

@@ -13,8 +13,15 @@ struct router {
     struct replica *slot[LIMIT_SLOTS]; /* this core's replicas by slot */
 };
 
+/* Two replicas may claim a slot while one of them has yet to apply the entry that gave it away: the
+ * newer epoch has it, and the other one again if that goes. */
 void router_add(struct router *r, struct replica *replica);
 void router_remove(struct router *r, struct replica *replica);
+/* The replica's range or epoch has changed; [first, last]: what it had before. */
+void router_moved(struct router *r, struct replica *replica, uint16_t first, uint16_t last);
+/* The description for a redirect: of the shard that the slot belongs to as far as `replica`'s core
+ * knows; of `replica` if it knows no other. */
+void router_owner(const struct replica *replica, uint16_t slot, struct shard_desc *out);
 /* Checks sizes and ownership, creates the request and hands it on, or answers an error. `session`
  * or (remote_core, remote_session) says where the answer goes; `raw` is the whole message, for
  * forwarding to another core (never twice). */

@@ -17,13 +17,14 @@ struct shard {
     uint64_t version; /* last one given out; versions grow for ever */
     uint64_t time_ms; /* the log's time */
 
-    /* A merge that it takes part in (shard_change.h). */
+    /* A merge (shard_change.h). */
     uint8_t phase; /* enum shard_phase */
-    uint64_t
-        merge; /* operator id; TARGET: kept after ABORT and OWN, so that neither counts twice */
-    uint64_t merge_peer; /* the other group */
-    uint16_t peer_first, peer_last;
-    uint64_t frozen_index; /* FROZEN: index of the FREEZE */
+    /* Operator id of the last one. It stays when that is over (phase NONE): no entry of it, nor of
+     * an older one, counts any more. Operator ids grow. */
+    uint64_t merge;
+    uint64_t merge_peer;            /* the other group; else 0 */
+    uint16_t peer_first, peer_last; /* its range */
+    uint64_t frozen_index;          /* FROZEN: index of the FREEZE; else 0 */
 };
 
 static inline bool shard_owns(const struct shard *s, uint16_t slot)

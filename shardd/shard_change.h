@@ -3,17 +3,27 @@
  * word.
  *
  * Entry: u8 COMMAND_CHANGE_FORMAT (2; operations on keys begin with 1), u8 kind, u64 operator, u32
- * range and u32 members (the epoch that it was proposed at), then the kind's fields. An entry that
- * meets a shard at another epoch, or in a phase that it does not fit, changes nothing: it came
- * late.
+ * range and u32 members (the epoch that it was proposed at), u64 time_ms, then the kind's fields.
+ * An entry that meets a shard at another epoch, or in a phase that it does not fit, changes
+ * nothing: it came late.
  *
  *   SPLIT     the slots of `other`, an end of the range, leave the shard and become the group
- * `other` TARGET    the shard prepares to take in `other` INTENT    the shard prepares to go into
- * `other`: from here its changes are marked FREEZE    it serves nothing any more OWN       the
- * target's range grows by the source's; versions and time go on above both ABORT     the target
- * lets go: no later OWN of this operator counts. Then UNFREEZE (the source)
+ *             `other`
+ *   TARGET    the shard prepares to take in `other`
+ *   INTENT    the shard prepares to go into `other`: from here its changes are marked
+ *   FREEZE    it serves nothing any more
+ *   OWN       the target's range grows by the source's; versions and time go on above both
+ *   ABORT     the target lets go: no later OWN of this operator counts. Then
+ *   UNFREEZE  the source serves again
  *
  * Each of them but TARGET, INTENT and ABORT moves the range epoch, above that of all involved.
+ *
+ * ABORT and UNFREEZE count also if their TARGET or INTENT has not come: from then on it never will.
+ * When a merge is over, on either side, the phase is NONE and shard.merge its operator.
+ *
+ * Fields: SPLIT u64 group, u16 first, u16 last, u32 range, u32 members of the child, u8 n, n times
+ * (u64 replica, u32 node, u8 role). TARGET, INTENT: the same of the other group without replicas.
+ * OWN: that, u64 index, u64 version, u64 time_ms of the source. The rest: none.
  *
  * Thread: any, pure.  Depends on: shard, meta. */
 #ifndef SHARDD_SHARD_CHANGE_H
@@ -45,10 +55,12 @@ struct shard_change {
 
 bool shard_change_is(struct slice payload); /* not an entry of operations on keys */
 void shard_change_encode(const struct shard_change *c, struct buf *out);
-/* Untrusted. ERR_CORRUPT, ERR_FORMAT. */
+/* Untrusted. ERR_CORRUPT, ERR_FORMAT. What it accepts encodes to the same bytes. */
 MUST_USE enum err shard_change_decode(struct slice payload, struct shard_change *out);
 /* ERR_OK: `s` has changed. ERR_WRONG_EPOCH, ERR_REFUSED (phase or range do not fit): it has not.
- * `index`: of the entry. */
+ * `index`: of the entry, not 0. */
 MUST_USE enum err shard_change_apply(struct shard *s, const struct shard_change *c, uint64_t index);
+/* "split", "merge_target", ... Static. */
+const char *shard_change_name(uint8_t kind);
 
 #endif
