@@ -74,6 +74,14 @@ void engine_value_close(struct engine_value *v);
  * Appended to *out. ERR_NOT_FOUND. (offload) */
 MUST_USE enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *out);
 
+/* Shows the pairs of [from, to) that are stored, ascending, until `each` returns false; what is
+ * only in memory is not among them: engine_flush() first. One scan shows one state, each pair
+ * whole. The slices are borrowed until `each` returns; it may call engine_get_stored(). (offload)
+ */
+typedef bool (*engine_scan_fn)(void *arg, struct slice key, struct slice value);
+MUST_USE enum err engine_scan(struct engine_db *db, struct slice from, struct slice to,
+                              engine_scan_fn each, void *arg);
+
 /* The value of `key` in a database directory that is not open, such as a fresh checkpoint; leaves
  * the directory as it was. Appended to *out. ERR_NOT_FOUND. (offload) */
 MUST_USE enum err engine_peek(struct engine *e, const char *path, struct slice key,

@@ -12,23 +12,17 @@
  *
  * Durability. RocksDB's log is off; a memtable becomes durable as a whole when it is flushed, in
  * order, so what is durable ends at a batch boundary and the position in it tells where. */
-#include "shardd/engine.h"
-
-#include <pthread.h>
-#include <rocksdb/c.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
-#include "common/base/list.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
+#include "shardd/engine_rocksdb_internal.h"
 #include "shardd/engine_rocksdb_options.h"
-#include "shardd/memtable.h"
 
 #define BLOCK_CACHE_DEFAULT (64 * MIB)
 #define MEMTABLE_BUDGET_DEFAULT (128 * MIB)
@@ -42,27 +36,6 @@
 #define LEVEL0_STALLED 20
 
 enum { READ_TIER_ALL = 0, READ_TIER_CACHE = 1, READ_TIER_PERSISTED = 2 };
-
-struct engine {
-    rocksdb_env_t *env;
-    rocksdb_cache_t *cache;
-    rocksdb_options_t *open_options, *create_options, *peek_options;
-    rocksdb_readoptions_t *read_all, *read_cached, *read_durable;
-    rocksdb_writeoptions_t *write;
-    uint64_t memtable_budget, memtable_size, seed;
-    pthread_mutex_t lock; /* for dbs */
-    struct list dbs;      /* engine_db.link */
-};
-
-struct engine_db {
-    struct list link;
-    struct engine *e;
-    rocksdb_t *db;
-    pthread_mutex_t lock;             /* for the two memtables */
-    struct memtable *active, *frozen; /* frozen: being flushed, or NULL */
-    atomic_bool failed;
-    atomic_uint_fast64_t memtable_bytes; /* of both */
-};
 
 /* Operations as they will be applied: { u8 kind, u32 key, u32 value, key, value }... */
 struct engine_batch {
@@ -111,8 +84,7 @@ static void say(char *msg, size_t n, const char *fmt, ...)
     va_end(ap);
 }
 
-/* Takes RocksDB's error text; ERR_OK for NULL. */
-static enum err take_error(char *text)
+enum err engine_rocksdb_error(char *text)
 {
     if (!text)
         return ERR_OK;
@@ -216,7 +188,7 @@ enum err engine_open(struct engine *e, const char *path, bool create, struct eng
 
     if (error) {
         say(msg, n, "database %s: %s", path, error);
-        return take_error(error);
+        return engine_rocksdb_error(error);
     }
     enum err synced = create ? sync_parent(path) : ERR_OK;
     if (synced != ERR_OK) {
@@ -362,7 +334,7 @@ static enum err get(struct engine_db *db, const rocksdb_readoptions_t *how, stru
 
     *out = rocksdb_get_pinned(db->db, how, (const char *)key.p, key.n, &error);
     if (error)
-        return take_error(error);
+        return engine_rocksdb_error(error);
     return *out ? ERR_OK : ERR_NOT_FOUND;
 }
 
@@ -448,7 +420,7 @@ enum err engine_peek(struct engine *e, const char *path, struct slice key, struc
     rocksdb_t *r = rocksdb_open_for_read_only(e->peek_options, path, 0, &error);
 
     if (error)
-        return take_error(error);
+        return engine_rocksdb_error(error);
     struct engine_db db = {.e = e, .db = r};
     rocksdb_pinnableslice_t *v;
     enum err result = get(&db, e->read_all, key, &v);
@@ -511,7 +483,7 @@ static enum err write_frozen(struct engine_db *db, const struct memtable *t)
         rocksdb_flush(db->db, o, &error);
         rocksdb_flushoptions_destroy(o);
     }
-    return take_error(error);
+    return engine_rocksdb_error(error);
 }
 
 enum err engine_flush(struct engine_db *db)
@@ -543,11 +515,11 @@ enum err engine_checkpoint(struct engine_db *db, const char *path)
     rocksdb_checkpoint_t *c = rocksdb_checkpoint_object_create(db->db, &error);
 
     if (error)
-        return take_error(error);
+        return engine_rocksdb_error(error);
     /* log_size_for_flush 0: flush first. Any other value leaves the memtable out. */
     rocksdb_checkpoint_create(c, path, 0, &error);
     rocksdb_checkpoint_object_destroy(c);
-    return take_error(error);
+    return engine_rocksdb_error(error);
 }
 
 enum err engine_compact(struct engine_db *db)

@@ -407,6 +407,22 @@ enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *
     return ERR_OK;
 }
 
+enum err engine_scan(struct engine_db *db, struct slice from, struct slice to, engine_scan_fn each,
+                     void *arg)
+{
+    struct pairs stored = {0};
+    enum err e = image_decode(buf_slice(&db->durable), &stored);
+    size_t end = pairs_at(&stored, to);
+    bool more = e == ERR_OK;
+
+    for (size_t i = pairs_at(&stored, from); more && i < end; i++)
+        more = each(arg, slice_of(stored.e[i].key, stored.e[i].key_n),
+                    slice_of(stored.e[i].value, stored.e[i].value_n));
+    pairs_remove(&stored, 0, stored.n);
+    free(stored.e);
+    return e;
+}
+
 enum err engine_peek(struct engine *e, const char *path, struct slice key, struct buf *out)
 {
     struct engine_db *db;

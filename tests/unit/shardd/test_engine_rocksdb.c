@@ -127,6 +127,61 @@ START_TEST(batches_are_applied_in_order)
 }
 END_TEST
 
+struct scanned {
+    struct engine_db *db;
+    char text[128];
+    unsigned most;
+};
+
+static bool on_pair(void *arg, struct slice key, struct slice value)
+{
+    struct scanned *s = arg;
+    struct engine_value again;
+    size_t n = strlen(s->text);
+
+    ck_assert_int_eq(engine_get_stored(s->db, key, &again), ERR_OK);
+    ck_assert(slice_eq(again.data, value));
+    engine_value_close(&again);
+    snprintf(s->text + n, sizeof s->text - n, "%.*s=%.*s ", (int)key.n, (const char *)key.p,
+             (int)value.n, (const char *)value.p);
+    return --s->most > 0;
+}
+
+static void expect_scan(struct engine_db *db, const char *from, const char *to, unsigned most,
+                        const char *text)
+{
+    struct scanned s = {.db = db, .most = most};
+
+    ck_assert_int_eq(engine_scan(db, slice_str(from), slice_str(to), on_pair, &s), ERR_OK);
+    ck_assert_str_eq(s.text, text);
+}
+
+START_TEST(scan_shows_what_is_stored)
+{
+    struct engine_db *db = open_db("db", true);
+
+    put(db, "b", "2");
+    put(db, "a", "1");
+    put(db, "d", "4");
+    put(db, "c", "3");
+    expect_scan(db, "a", "z", 99, ""); /* all in memory */
+    ck_assert_int_eq(engine_flush(db), ERR_OK);
+    expect_scan(db, "a", "z", 99, "a=1 b=2 c=3 d=4 ");
+    expect_scan(db, "b", "d", 99, "b=2 c=3 ");
+    expect_scan(db, "aa", "z", 2, "b=2 c=3 ");
+    expect_scan(db, "e", "z", 2, "");
+    engine_batch_clear(batch);
+    engine_batch_delete_range(batch, slice_str("b"), slice_str("d"));
+    engine_batch_put(batch, slice_str("bb"), slice_str("5"));
+    engine_batch_delete(batch, slice_str("a"));
+    ck_assert_int_eq(engine_write(db, batch), ERR_OK);
+    expect_scan(db, "a", "z", 99, "a=1 b=2 c=3 d=4 ");
+    ck_assert_int_eq(engine_flush(db), ERR_OK);
+    expect_scan(db, "a", "z", 99, "bb=5 d=4 ");
+    close_db(db);
+}
+END_TEST
+
 START_TEST(open_says_what_is_wrong)
 {
     struct engine_db *db = open_db("db", true), *other;
@@ -415,6 +470,7 @@ int main(int argc, char **argv)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, batches_are_applied_in_order);
+    tcase_add_test(t, scan_shows_what_is_stored);
     tcase_add_test(t, open_says_what_is_wrong);
     tcase_add_test(t, bad_options_are_refused);
     tcase_add_test(t, durable_tier_follows_flushes);
