@@ -14,16 +14,16 @@ CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -f
 CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 EXTRA_CFLAGS ?=
 CFLAGS   := $(STD) $(WARN) -fPIC -fvisibility=hidden -pthread $(CFLAGS_$(MODE)) $(EXTRA_CFLAGS)
-LDFLAGS  := -pthread $(CFLAGS_$(MODE))
+LDFLAGS  := -pthread -Wl,--as-needed $(CFLAGS_$(MODE))
 
-LIBS_common  := -lraft -luring -lmsgpackc -lisal
+LIBS_common  := -lraft -luring -lmsgpackc -lisal -lmicrohttpd -lsystemd
 LIBS_shardd  := -lrocksdb $(LIBS_common)
 LIBS_client  := -lmsgpackc -lisal
 LIBS_ctl     := -lsmartcols -ljansson -ledit
 LIBS_check   := $(shell pkg-config --libs check 2>/dev/null)
 
 # ---- sources: found by wildcard, one archive a room ----
-ROOMS := base meta wire io net wal raft
+ROOMS := base meta wire io net wal raft http notify
 src = $(sort $(wildcard $(1)/*.c))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar  = $(BUILD)/lib/room_$(1).a
@@ -41,8 +41,10 @@ NEED_io   := base
 NEED_net  := wire io meta base
 NEED_wal  := io base
 NEED_raft := wal net wire io meta base
-NEED_shardd := raft $(NEED_raft)
-NEED_placementd := raft $(NEED_raft)
+NEED_http := io wire meta base
+NEED_notify :=
+NEED_shardd := http notify raft $(NEED_raft)
+NEED_placementd := http notify raft $(NEED_raft)
 NEED_client := wire meta base
 NEED_ctl := client $(NEED_client)
 ALL_ROOMS := $(ROOMS) shardd placementd client ctl

@@ -1,0 +1,87 @@
+#include "common/http/metric.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void metric_family(struct buf *b, enum metric_kind kind, const char *name, const char *help)
+{
+    static const char *const kinds[] = {"counter", "gauge", "histogram"};
+    buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kinds[kind]);
+}
+
+static void put_label(struct buf *b, const char *name, const char *value, bool first)
+{
+    buf_printf(b, "%c%s=\"", first ? '{' : ',', name);
+    for (const char *p = value; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            buf_u8(b, '\\');
+        if (*p == '\n')
+            buf_append(b, "\\n", 2);
+        else
+            buf_u8(b, (uint8_t)*p);
+    }
+    buf_u8(b, '"');
+}
+
+/* Counters are whole numbers up to 2^53 and more: all their digits. */
+static void put_value(struct buf *b, double v)
+{
+    if (v >= 0 && v < 1e18 && v == (double)(uint64_t)v)
+        buf_printf(b, " %llu\n", (unsigned long long)v);
+    else
+        buf_printf(b, " %.9g\n", v);
+}
+
+void metric_sample(struct buf *b, const char *name, double value, ...)
+{
+    va_list args;
+    bool first = true;
+    const char *label;
+    buf_printf(b, "%s", name);
+    va_start(args, value);
+    while ((label = va_arg(args, const char *))) {
+        put_label(b, label, va_arg(args, const char *), first);
+        first = false;
+    }
+    va_end(args);
+    if (!first)
+        buf_u8(b, '}');
+    put_value(b, value);
+}
+
+void metric_one(struct buf *b, enum metric_kind kind, const char *name, const char *help,
+                double value)
+{
+    metric_family(b, kind, name, help);
+    metric_sample(b, name, value, NULL);
+}
+
+static void put_part(struct buf *b, const char *name, const char *part, const char *label,
+                     const char *value, const char *le)
+{
+    buf_printf(b, "%s_%s", name, part);
+    if (label)
+        put_label(b, label, value, true);
+    if (le)
+        put_label(b, "le", le, !label);
+    if (label || le)
+        buf_u8(b, '}');
+}
+
+void metric_latency(struct buf *b, const char *name, const struct latency *l, const char *label,
+                    const char *value)
+{
+    uint64_t sum = 0;
+    char le[32];
+    for (unsigned i = 0; i <= LATENCY_BOUNDS; i++) {
+        sum += l->bucket[i];
+        if (i < LATENCY_BOUNDS)
+            snprintf(le, sizeof(le), "%.9g", (double)latency_bound_ns[i] / 1e9);
+        put_part(b, name, "bucket", label, value, i < LATENCY_BOUNDS ? le : "+Inf");
+        put_value(b, (double)sum);
+    }
+    put_part(b, name, "sum", label, value, NULL);
+    put_value(b, (double)l->sum_ns / 1e9);
+    put_part(b, name, "count", label, value, NULL);
+    put_value(b, (double)l->count);
+}
