@@ -67,11 +67,13 @@ sim-bugs: $(BUILD)/bin/sim
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ_ROOMS := raft wal net wire io meta base
 FUZZ_SRC := $(foreach r,$(FUZZ_ROOMS),$(call src,common/$(r)))
+# What a target needs of the rooms above: single files, for those rooms need RocksDB.
+FUZZ_MORE_change := shardd/shard.c shardd/shard_change.c
 FUZZ_CLANG := clang -std=c17 -D_GNU_SOURCE -I. -g -O1 -pthread -fsanitize=fuzzer,address,undefined
 define fuzz_rule
-$(BUILD)/fuzz/replay_$(1): $(call obj,tests/fuzz/fuzz_$(1).c tests/fuzz/replay.c) $(call need_ar,$(FUZZ_ROOMS))
+$(BUILD)/fuzz/replay_$(1): $(call obj,tests/fuzz/fuzz_$(1).c tests/fuzz/replay.c $(FUZZ_MORE_$(1))) $(call need_ar,$(FUZZ_ROOMS))
 	$$(call link,$$^,$(LIBS_common))
-build/fuzz/fuzz_$(1): tests/fuzz/fuzz_$(1).c $(FUZZ_SRC)
+build/fuzz/fuzz_$(1): tests/fuzz/fuzz_$(1).c $(FUZZ_MORE_$(1)) $(FUZZ_SRC)
 	@mkdir -p $$(@D)
 	@echo "  FUZZ  $$@"
 	@$(FUZZ_CLANG) $$^ -o $$@ $(LIBS_common)
