@@ -1,4 +1,4 @@
-/* Sockets of io.h: byte streams between hosts, in order within a connection, with latency, loss
+/* The network: byte streams between hosts, in order within a connection, with latency, loss
  * (seen as a retransmission's delay), cuts in one direction, clogs, resets, and windows.
  *
  * A connection has two ends; each has an outgoing pipe, a queue of chunks of which the first has an
@@ -6,12 +6,12 @@
  * would. Acknowledgements need the other direction: cut off, the sender's window fills up.
  * A killed process resets its connections; a host that lost power says nothing, and answers with a
  * reset once it is up again and hears of a connection it does not know. */
-#include "tests/sim/sim_internal.h"
+#include "tests/sim/sim_stream.h"
 
 #include <stdlib.h>
 
 #define WINDOW (256 * KIB)
-#define RECV_MAX (64 * KIB)
+#define CHUNK_MAX (64 * KIB)
 #define RTO_FIRST (200 * NS_PER_MS)
 #define RTO_MAX (1 * NS_PER_S)
 #define CONNECT_TIMEOUT (10 * NS_PER_S)
@@ -24,61 +24,6 @@ struct chunk {
     enum chunk_kind kind;
     size_t n;
     uint8_t data[];
-};
-
-struct end {
-    struct conn *conn;
-    unsigned host, life; /* whose it is */
-    int handle;          /* of an accepted one that no io has adopted; 0: none */
-    struct io_sock *sock;
-    bool gone; /* closed by the owner, or its host died */
-    bool established;
-    /* outgoing */
-    struct list pipe;
-    struct sim_event event; /* delivery of the first chunk */
-    uint64_t last_at, rto;
-    size_t unacked;
-    struct sim_event ack;
-    size_t to_ack;
-    /* incoming */
-    struct buf rx;
-    bool fin, reset;
-};
-
-struct conn {
-    struct list link;
-    struct end end[2]; /* 0: who connected */
-    struct io_addr to;
-    uint64_t began;
-};
-
-struct io_listener {
-    struct list link; /* sim_host.listeners */
-    struct io *io;
-    struct io_addr addr;
-    io_accept_fn fn;
-    void *arg;
-    bool closed;
-};
-
-struct io_sock {
-    struct sim_grave grave;
-    struct sim_ready ready_rx, ready_sent, ready_connected, ready_detach;
-    struct io *io;
-    struct end *end;
-    const struct io_sock_ops *ops;
-    void *arg;
-    struct slice tx;
-    size_t tx_done;
-    bool sending, paused, ended, closed;
-    void (*detached)(void *arg, int handle);
-};
-
-struct accepting {
-    struct sim_ready ready;
-    struct io_listener *listener;
-    int handle;
-    struct io_addr from;
 };
 
 void sim_net_begin(void)
@@ -149,7 +94,7 @@ static void drop_pipe(struct end *e)
 }
 
 /* Moves what fits into the window from the sender's memory into the pipe. */
-static void pump(struct end *e)
+void sim_end_pump(struct end *e)
 {
     struct io_sock *s = e->sock;
 
@@ -158,8 +103,8 @@ static void pump(struct end *e)
     while (s->tx_done < s->tx.n && e->unacked < WINDOW) {
         size_t n = s->tx.n - s->tx_done, room = WINDOW - e->unacked;
         n = n < room ? n : room;
-        if (n > RECV_MAX)
-            n = RECV_MAX;
+        if (n > CHUNK_MAX)
+            n = CHUNK_MAX;
         put_chunk(e, CHUNK_DATA, slice_of(s->tx.p + s->tx_done, n));
         s->tx_done += n;
         e->unacked += n;
@@ -170,7 +115,7 @@ static void pump(struct end *e)
 
 /* ---- receiving ---- */
 
-static void wake_receiver(struct end *e)
+void sim_end_wake(struct end *e)
 {
     struct io_sock *s = e->sock;
 
@@ -190,11 +135,11 @@ static void on_ack(struct sim_event *ev)
     CHECK(e->unacked >= e->to_ack);
     e->unacked -= e->to_ack;
     e->to_ack = 0;
-    pump(e);
+    sim_end_pump(e);
 }
 
 /* The receiver took n bytes: the sender's window opens once the news has travelled. */
-static void acknowledge(struct end *receiver, size_t n)
+void sim_end_acknowledge(struct end *receiver, size_t n)
 {
     struct end *e = other(receiver);
 
@@ -228,51 +173,15 @@ static void reset_end(struct end *e)
 {
     e->reset = true;
     drop_pipe(e);
-    wake_receiver(e);
-}
-
-static void accept_run(struct sim_ready *r)
-{
-    struct accepting *a = CONTAINER_OF(r, struct accepting, ready);
-    struct accepting copy = *a;
-
-    free(a);
-    if (copy.listener->closed)
-        io_handle_close(copy.handle);
-    else
-        copy.listener->fn(copy.listener->arg, copy.handle, &copy.from);
-}
-
-static struct io_addr host_addr(unsigned host, uint16_t port)
-{
-    struct io_addr a = {.port = port};
-
-    a.ip[10] = a.ip[11] = 0xff;
-    a.ip[12] = 127;
-    a.ip[15] = (uint8_t)host;
-    return a;
-}
-
-static struct io_listener *find_listener(unsigned host, uint16_t port)
-{
-    struct sim_host *h = sim_world.host[host];
-
-    LIST_FOR(item, &h->listeners)
-    {
-        struct io_listener *l = CONTAINER_OF(item, struct io_listener, link);
-        if (l->addr.port == port)
-            return l;
-    }
-    return NULL;
+    sim_end_wake(e);
 }
 
 static void on_syn(struct end *client)
 {
     struct end *server = other(client);
-    struct io_listener *l = find_listener(server->host, client->conn->to.port);
-    struct accepting *a;
+    uint16_t port = client->conn->to.port;
 
-    if (!l) {
+    if (!sim_listener_there(server->host, port)) {
         server->gone = true;
         put_chunk(server, CHUNK_RESET, slice_of(NULL, 0));
         return;
@@ -284,13 +193,8 @@ static void on_syn(struct end *client)
     server->handle = sim_world.next_handle++;
     map_set(&sim_world.handles, (uint64_t)server->handle, server);
     put_chunk(server, CHUNK_SYN_ACK, slice_of(NULL, 0));
-    a = mem_zalloc(sizeof *a);
-    a->ready.fn = accept_run;
-    a->listener = l;
-    a->handle = server->handle;
-    a->from = host_addr(client->host, (uint16_t)(client->conn->began % 20000 + 40000));
-    list_init(&a->ready.link);
-    sim_io_ready(l->io, &a->ready);
+    sim_listener_accept(server->host, port, server->handle, client->host,
+                        (uint16_t)(client->conn->began % 20000 + 40000));
 }
 
 static void deliver(struct end *from, struct chunk *c)
@@ -323,12 +227,12 @@ static void deliver(struct end *from, struct chunk *c)
         to->established = true;
         if (to->sock)
             sim_io_ready(to->sock->io, &to->sock->ready_connected);
-        pump(to);
+        sim_end_pump(to);
         break;
     default:
         break;
     }
-    wake_receiver(to);
+    sim_end_wake(to);
 }
 
 static void on_chunk(struct sim_event *ev)
@@ -362,7 +266,7 @@ static void on_chunk(struct sim_event *ev)
 
 /* ---- ends ---- */
 
-static void end_close(struct end *e)
+void sim_end_close(struct end *e)
 {
     struct conn *c = e->conn;
 
@@ -399,6 +303,18 @@ static struct conn *conn_create(unsigned from, unsigned to)
     return c;
 }
 
+struct end *sim_conn_open(unsigned from, unsigned target, const struct io_addr *to)
+{
+    struct end *e;
+
+    if (target >= SIM_HOSTS || !sim_world.host[target])
+        target = from; /* no such host: its port is closed, so refused */
+    e = &conn_create(from, target)->end[0];
+    e->conn->to = *to;
+    put_chunk(e, CHUNK_SYN, slice_of(NULL, 0));
+    return e;
+}
+
 void sim_net_host_died(struct sim_host *h, enum sim_death how)
 {
     list_init(&h->listeners);
@@ -421,244 +337,6 @@ void sim_net_host_died(struct sim_host *h, enum sim_death how)
         }
         free_if_done(c);
     }
-}
-
-/* ---- io.h: listeners and handles ---- */
-
-enum err io_listen(struct io *io, const struct io_addr *addr, io_accept_fn fn, void *arg,
-                   struct io_listener **out)
-{
-    struct sim_host *h = sim_io_host(io);
-    struct io_listener *l;
-    uint16_t port = addr->port;
-
-    if (port == 0) {
-        while (find_listener(h->number, ++sim_world.next_port))
-            ;
-        port = sim_world.next_port;
-    }
-    if (find_listener(h->number, port))
-        return ERR_ADDRESS_IN_USE;
-    l = mem_zalloc(sizeof *l);
-    l->io = io;
-    l->addr = host_addr(h->number, port);
-    l->fn = fn;
-    l->arg = arg;
-    list_push_back(&h->listeners, &l->link);
-    *out = l;
-    return ERR_OK;
-}
-
-void io_listener_addr(const struct io_listener *l, struct io_addr *out)
-{
-    *out = l->addr;
-}
-
-/* Kept in memory: connections on their way to it still point at it. */
-void io_listener_close(struct io_listener *l)
-{
-    list_remove(&l->link);
-    l->closed = true;
-}
-
-void io_handle_close(int handle)
-{
-    struct end *e = map_find(&sim_world.handles, (uint64_t)handle);
-
-    if (e)
-        end_close(e);
-}
-
-/* ---- io.h: sockets ---- */
-
-static void sock_end(struct io_sock *s, enum err why)
-{
-    s->ended = true;
-    list_remove(&s->ready_rx.link);
-    list_remove(&s->ready_sent.link);
-    list_remove(&s->ready_connected.link);
-    s->sending = false;
-    s->ops->on_end(s->arg, why);
-}
-
-static void sock_rx(struct sim_ready *r)
-{
-    struct io_sock *s = CONTAINER_OF(r, struct io_sock, ready_rx);
-    struct end *e = s->end;
-
-    if (e->reset) {
-        sock_end(s, e->established ? ERR_CLOSED : ERR_UNREACHABLE);
-        return;
-    }
-    if (e->rx.n > 0 && !s->paused) {
-        size_t n = e->rx.n < RECV_MAX ? e->rx.n : RECV_MAX;
-        uint8_t *piece;
-        if (sim_chance(0.1))
-            n = 1 + (size_t)sim_below(n);
-        /* Exactly sized, so that a read past its end is seen by the address sanitizer. */
-        piece = mem_dup(e->rx.p, n);
-        buf_consume(&e->rx, n);
-        acknowledge(e, n);
-        s->ops->on_data(s->arg, slice_of(piece, n));
-        free(piece);
-        if (!s->closed && !s->detached)
-            wake_receiver(e);
-        return;
-    }
-    if (e->fin && e->rx.n == 0)
-        sock_end(s, ERR_CLOSED);
-}
-
-static void sock_sent(struct sim_ready *r)
-{
-    struct io_sock *s = CONTAINER_OF(r, struct io_sock, ready_sent);
-
-    s->sending = false;
-    if (s->ops->on_sent)
-        s->ops->on_sent(s->arg);
-}
-
-static void sock_connected(struct sim_ready *r)
-{
-    struct io_sock *s = CONTAINER_OF(r, struct io_sock, ready_connected);
-
-    if (s->ops->on_connected)
-        s->ops->on_connected(s->arg);
-}
-
-static void sock_detach_run(struct sim_ready *r);
-
-static struct io_sock *sock_create(struct io *io, struct end *e, const struct io_sock_ops *ops,
-                                   void *arg)
-{
-    struct io_sock *s = mem_zalloc(sizeof *s);
-
-    s->io = io;
-    s->end = e;
-    s->ops = ops;
-    s->arg = arg;
-    s->ready_rx.fn = sock_rx;
-    s->ready_sent.fn = sock_sent;
-    s->ready_connected.fn = sock_connected;
-    s->ready_detach.fn = sock_detach_run;
-    list_init(&s->ready_rx.link);
-    list_init(&s->ready_sent.link);
-    list_init(&s->ready_connected.link);
-    list_init(&s->ready_detach.link);
-    e->sock = s;
-    return s;
-}
-
-enum err io_sock_adopt(struct io *io, int handle, const struct io_sock_ops *ops, void *arg,
-                       struct io_sock **out)
-{
-    struct end *e = map_remove(&sim_world.handles, (uint64_t)handle);
-
-    if (!e)
-        return ERR_CLOSED;
-    e->handle = 0;
-    *out = sock_create(io, e, ops, arg);
-    wake_receiver(e);
-    return ERR_OK;
-}
-
-struct io_sock *io_sock_connect(struct io *io, const struct io_addr *to,
-                                const struct io_sock_ops *ops, void *arg)
-{
-    unsigned from = sim_io_host(io)->number, target = to->ip[15];
-    struct conn *c;
-    struct io_sock *s;
-
-    if (target >= SIM_HOSTS || !sim_world.host[target])
-        target = from; /* no such host: its port is closed, so refused */
-    c = conn_create(from, target);
-    c->to = *to;
-    s = sock_create(io, &c->end[0], ops, arg);
-    put_chunk(&c->end[0], CHUNK_SYN, slice_of(NULL, 0));
-    return s;
-}
-
-void io_sock_send(struct io_sock *s, struct slice data)
-{
-    CHECK(!s->sending);
-    CHECK(!s->closed);
-    s->tx = data;
-    s->tx_done = 0;
-    s->sending = true;
-    if (!s->ended)
-        pump(s->end);
-}
-
-bool io_sock_sending(const struct io_sock *s)
-{
-    return s->sending;
-}
-
-void io_sock_pause(struct io_sock *s)
-{
-    s->paused = true;
-}
-
-void io_sock_resume(struct io_sock *s)
-{
-    s->paused = false;
-    wake_receiver(s->end);
-}
-
-static void sock_free(struct io_sock *s)
-{
-    list_remove(&s->ready_rx.link);
-    list_remove(&s->ready_sent.link);
-    list_remove(&s->ready_connected.link);
-    list_remove(&s->ready_detach.link);
-    s->closed = true;
-    list_init(&s->grave.link);
-    sim_bury(&s->grave);
-}
-
-void io_sock_close_with(struct io_sock *s, void *owned)
-{
-    CHECK(!s->closed);
-    free(owned);
-    if (!s->detached)
-        end_close(s->end);
-    sock_free(s);
-}
-
-static void sock_detach_run(struct sim_ready *r)
-{
-    struct io_sock *s = CONTAINER_OF(r, struct io_sock, ready_detach);
-    struct end *e = s->end;
-    void (*done)(void *arg, int handle) = s->detached;
-    void *arg = s->arg;
-    int handle = -1;
-
-    if (e->rx.n > 0 && !e->reset) {
-        struct buf rx = e->rx;
-        e->rx = (struct buf){0};
-        acknowledge(e, rx.n);
-        s->ops->on_data(arg, buf_slice(&rx));
-        buf_close(&rx);
-    }
-    if (e->reset || e->fin) {
-        end_close(e);
-    } else {
-        handle = sim_world.next_handle++;
-        e->handle = handle;
-        e->sock = NULL;
-        map_set(&sim_world.handles, (uint64_t)handle, e);
-    }
-    sock_free(s);
-    done(arg, handle);
-}
-
-void io_sock_detach(struct io_sock *s, void (*done)(void *arg, int handle))
-{
-    CHECK(!s->sending);
-    CHECK(!s->closed && !s->detached);
-    s->detached = done;
-    list_remove(&s->ready_rx.link);
-    sim_io_ready(s->io, &s->ready_detach);
 }
 
 /* ---- faults ---- */

@@ -43,9 +43,13 @@ static void send_more(struct side *s)
 static void on_data(void *arg, struct slice data)
 {
     struct side *s = arg;
+    size_t wrong = 0;
 
+    /* Counted, not asserted one by one: Check keeps a record of each assertion passed, and takes
+     * them out again in quadratic time. */
     for (size_t i = 0; i < data.n; i++)
-        ck_assert_uint_eq(data.p[i], pattern(s->received + i));
+        wrong += data.p[i] != pattern(s->received + i);
+    ck_assert_uint_eq(wrong, 0);
     s->received += data.n;
     s->pieces++;
 }
