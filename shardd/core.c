@@ -8,7 +8,9 @@
 #include "common/base/mem.h"
 #include "common/io/fs.h"
 #include "common/raft/snapshot_stream.h"
+#include "common/wal/wal.h"
 #include "shardd/core_stop.h"
+#include "shardd/handover.h"
 #include "shardd/maintenance.h"
 #include "shardd/session.h"
 
@@ -64,8 +66,11 @@ static void core_turn(void *arg)
     while ((item = list_pop_front(&c->dirty))) {
         struct replica *r = CONTAINER_OF(item, struct replica, dirty);
         if (r->group && r->state == REPLICA_RUNNING) {
-            write_path_flush(r);
-            read_path_flush(r);
+            bool held = handover_holds(r);
+            if (!held)
+                write_path_flush(r);
+            if (!held || replica_is_leader(r))
+                read_path_flush(r);
         } else {
             read_path_fail(&r->reads, ERR_NO_LEADER);
             write_path_close(&r->writes, ERR_NO_LEADER);
@@ -76,11 +81,13 @@ static void core_turn(void *arg)
     if (c->peers)
         peer_flush(c->peers);
     conn_set_flush(c->conns);
+    latency_add(&c->stats.turn, io_now_exact(c->io) - io_now(c->io));
 }
 
 static void on_tick(struct io_timer *t)
 {
     struct core *c = CONTAINER_OF(t, struct core, tick);
+    atomic_fetch_add_explicit(&c->alive, 1, memory_order_relaxed);
     request_expire(c, io_now(c->io));
     if (c->stage > 0)
         core_stop_step(c);
@@ -268,6 +275,15 @@ void core_set_map(struct core *c, const struct shard_map *map)
         session_map_changed(c);
 }
 
+void core_set_limits(struct core *c, uint64_t key_max, uint64_t value_max, uint64_t snapshot_rate)
+{
+    c->key_max = key_max;
+    c->value_max = value_max;
+    snapshot_rate_set(&c->fetch_rate, snapshot_rate);
+    if (c->snapshot_server)
+        snapshot_server_set_rate(c->snapshot_server, snapshot_rate);
+}
+
 void core_destroy_replica(struct core *c, uint64_t group, uint64_t replica)
 {
     struct replica *r = core_find_replica(c, group);
@@ -276,9 +292,16 @@ void core_destroy_replica(struct core *c, uint64_t group, uint64_t replica)
      */
     if (!r || replica == 0 || r->shard.replica != replica || r->doomed)
         return;
-    r->doomed = true; /* the tick does it once nothing of it is under way */
+    r->doomed = true;
+    r->tombstone = tombstones_add(&c->tombstones, group, replica);
+    tombstones_save(&c->tombstones);
     snapshot_store_drop(c->snapshots, group, NULL, NULL);
     replica_install_cancel(r);
+}
+
+static void on_tombstones_saved(void *arg)
+{
+    maintenance_bury(arg);
 }
 
 /* ---- life ---- */
@@ -306,8 +329,8 @@ static void open_group(void *arg, const char *name, bool is_dir)
             ((struct open_walk *)arg)->result = fs_rmdir_all(path);
         return;
     }
-    if (core_of_group(c->node, id) == c->number)
-        (void)replica_open(c, id);
+    if (core_of_group(c->node, id) == c->number && replica_open(c, id))
+        atomic_fetch_add(&c->node->replicas_opened, 1);
 }
 
 static enum err open_replicas(struct core *c, char *msg, size_t n)
@@ -316,6 +339,13 @@ static enum err open_replicas(struct core *c, char *msg, size_t n)
     snprintf(path, sizeof path, "%.2900s/groups", c->node->options.data_dir);
     struct open_walk walk = {.core = c};
     enum err e = fs_mkdir(path);
+    if (e == ERR_OK) {
+        e = tombstones_open(&c->tombstones, c->io, path, c->number, msg, n);
+        c->tombstones.arg = c;
+        c->tombstones.on_saved = on_tombstones_saved;
+        if (e != ERR_OK)
+            return e;
+    }
     if (e == ERR_OK)
         e = fs_list(path, open_group, &walk);
     if (e == ERR_OK)
@@ -348,6 +378,14 @@ static void drop_orphan_logs(struct core *c)
     buf_close(&walk.orphans);
 }
 
+/* Cores replay at the same time: each adds its own. */
+static void on_replay(void *arg, uint64_t done, uint64_t total)
+{
+    struct core *c = arg;
+    atomic_fetch_add(&c->node->replay_done, done);
+    atomic_fetch_add(&c->node->replay_total, total);
+}
+
 static struct core *core_alloc(struct node *node, unsigned number, struct io *io)
 {
     struct core *c = mem_zalloc(sizeof *c);
@@ -360,10 +398,13 @@ static struct core *core_alloc(struct node *node, unsigned number, struct io *io
     list_init(&c->requests);
     map_init(&c->replicas);
     map_init(&c->session_by_id);
+    map_init(&c->tombstones.greatest);
     shard_map_init(&c->map);
     c->conns = conn_set_create(io);
     c->tick.fn = on_tick;
     snapshot_rate_init(&c->fetch_rate, node->options.snapshot_rate);
+    c->key_max = node->options.key_max;
+    c->value_max = node->options.value_max;
     return c;
 }
 
@@ -373,6 +414,7 @@ static void core_free(struct core *c)
     map_close(&c->replicas);
     map_close(&c->session_by_id);
     shard_map_close(&c->map);
+    tombstones_close(&c->tombstones);
     free(c);
 }
 
@@ -392,12 +434,14 @@ enum err core_create(struct node *node, unsigned number, struct io *io, const ui
         .arg = c,
         .send = on_group_send,
         .on_fatal = on_group_fatal,
+        .on_replay = on_replay,
     };
     enum err e = group_set_open(&o, &c->groups, msg, n);
     if (e != ERR_OK) {
         core_free(c);
         return e;
     }
+    c->wal_id = wal_id(group_set_wal(c->groups));
     c->snapshots =
         snapshot_store_create(&(struct snapshot_store_options){.io = io, .core = (uint16_t)number});
     c->snapshot_server = snapshot_server_create(

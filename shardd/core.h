@@ -19,6 +19,8 @@
 #include "common/raft/snapshot_wire.h"
 #include "shardd/replica.h"
 #include "shardd/router.h"
+#include "shardd/tombstone.h"
+#include "shardd/stats.h"
 
 struct core;
 struct snapshot_store;
@@ -49,11 +51,10 @@ struct node {
     /* Something worth reporting changed (a leader, a replica). On the changed core's thread. */
     void (*on_changed)(void *arg, struct core *c);
     void *arg;
-};
-
-struct core_stats {
-    uint64_t requests, replies, refused_busy, forwarded, expired;
-    uint64_t turns;
+    /* How far the start has come, for those who wait for it: bytes of the WAL (cores add to both),
+     * replicas opened. Any thread. */
+    atomic_ullong replay_done, replay_total, replicas_opened;
+    atomic_bool registered; /* placementd has taken us in this run */
 };
 
 struct core {
@@ -62,10 +63,13 @@ struct core {
     struct io *io;
     struct conn_set *conns;
     struct group_set *groups;
+    uint64_t wal_id; /* of its WAL; constant: other cores may read it */
+    struct tombstones tombstones;
     struct peer_set *peers; /* NULL until the node is a member of a cluster */
     struct snapshot_store *snapshots;
     struct snapshot_server *snapshot_server;
     struct snapshot_rate fetch_rate;
+    uint64_t key_max, value_max; /* of node_options, until core_set_limits() */
     uint8_t cluster[16];
     uint32_t node_id; /* 0 until then */
 
@@ -87,6 +91,7 @@ struct core {
 
     struct io_timer tick; /* 100 ms: deadlines, maintenance */
     uint64_t ticks;
+    atomic_ullong alive;   /* grows with each tick: another thread sees that the loop turns */
     bool over_memory;      /* memtables over budget: BUSY */
     bool no_space;         /* disk nearly full: puts get NO_SPACE, deletes are taken */
     unsigned offload_jobs; /* engine jobs of replicas under way */
@@ -119,6 +124,9 @@ void core_accept_client(struct core *c, int handle);
 void core_accept_peer(struct core *c, int handle);
 /* A newer map (copied). On the core's thread. */
 void core_set_map(struct core *c, const struct shard_map *map);
+/* Limits that may change while it runs; bytes/s of snapshots each way (0: none). On the core's
+ * thread. */
+void core_set_limits(struct core *c, uint64_t key_max, uint64_t value_max, uint64_t snapshot_rate);
 /* Starts a clean stop: new requests are refused, leaderships handed over, what is under way ends or
  * is given up after `ms`; then the replicas and the WAL are closed and `stopped` is called from the
  * loop: io_stop() and, after the loop, core_destroy(). */

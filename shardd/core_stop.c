@@ -6,6 +6,7 @@
 #include "common/raft/snapshot_stream.h"
 #include "common/wal/wal.h"
 #include "shardd/core.h"
+#include "shardd/handover.h"
 #include "shardd/session.h"
 
 void core_stop(struct core *c, unsigned ms, void (*stopped)(void *arg), void *arg)
@@ -29,7 +30,8 @@ static bool drained(struct core *c)
             continue;
         /* BUSY: one is under way, or it has just ended: the next tick looks again. REFUSED: there
          * is no other voter to hand it to. */
-        leading += group_transfer(g, 0) != ERR_REFUSED;
+        struct replica *r = core_find_replica(c, group_id(g));
+        leading += r && handover_begin(r, 0) != ERR_REFUSED;
     }
     return leading == 0 && c->n_requests == 0;
 }
@@ -64,7 +66,8 @@ static bool released(struct core *c)
 {
     size_t it = 0;
     void *value;
-    bool quiet = c->snapshots == NULL && c->offload_jobs == 0 && !c->space_busy;
+    bool quiet =
+        c->snapshots == NULL && c->offload_jobs == 0 && !c->space_busy && c->tombstones.saving == 0;
     while (map_next(&c->replicas, &it, NULL, &value)) {
         replica_install_tick(value);
         quiet = quiet && replica_quiet(value);

@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 #include "common/io/fs.h"
 #include "shardd/core.h"
+#include "shardd/handover.h"
 
 #define TICKS_SPACE 10u
 #define WAL_SEGMENTS_MAX 4u
@@ -100,11 +101,8 @@ static void destroy(struct core *c, struct replica *r)
 static void look_after(struct core *c, struct replica *r, struct replica **largest)
 {
     replica_install_tick(r);
-    if (r->doomed) {
-        if (replica_quiet(r))
-            destroy(c, r);
+    if (r->doomed)
         return;
-    }
     if (r->state == REPLICA_BROKEN && r->group && replica_quiet(r)) {
         router_remove(&c->router, r);
         read_path_close(&r->reads, ERR_NO_LEADER);
@@ -114,6 +112,7 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
         return;
     }
     replica_reopen(r);
+    handover_settle(r);
     if (r->state != REPLICA_RUNNING || !r->db || r->busy_offload)
         return;
     if (r->touched || r->stats.stalled || r->stats.memtable_bytes > 0)
@@ -127,6 +126,20 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
         replica_maintain(r);
 }
 
+void maintenance_bury(struct core *c)
+{
+    size_t it = 0;
+    void *value;
+    if (c->stage > 0)
+        return;
+    tombstones_save(&c->tombstones);
+    while (map_next(&c->replicas, &it, NULL, &value)) {
+        struct replica *r = value;
+        if (r->doomed && r->tombstone <= c->tombstones.saved && replica_quiet(r))
+            destroy(c, r);
+    }
+}
+
 void maintenance_tick(struct core *c)
 {
     struct engine *engine = c->node->engine;
@@ -136,6 +149,7 @@ void maintenance_tick(struct core *c)
     c->ticks++;
     while (map_next(&c->replicas, &it, NULL, &value))
         look_after(c, value, &largest);
+    maintenance_bury(c);
     uint64_t used = engine_memtable_bytes(engine), budget = engine_memtable_budget(engine);
     c->over_memory = used > budget + budget / 2;
     if (used > budget / 4 * 3 && largest)

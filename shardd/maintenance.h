@@ -15,4 +15,7 @@ struct core;
 
 void maintenance_tick(struct core *c);
 
+/* Destroys the replicas that are doomed, are quiet, and whose tombstone is durable. */
+void maintenance_bury(struct core *c);
+
 #endif

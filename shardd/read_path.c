@@ -6,6 +6,7 @@
 #include "common/base/mem.h"
 #include "shardd/core.h"
 #include "shardd/engine_key.h"
+#include "shardd/handover.h"
 
 /* The gets of one turn of a replica, waiting for one ReadIndex. */
 struct read_batch {
@@ -95,9 +96,7 @@ static void serve(struct replica *r, struct request *request)
     uint8_t raw[ENGINE_KEY_MAX];
     struct engine_value value;
     if (!shard_owns(&r->shard, request->slot)) {
-        struct shard_desc desc;
-        router_owner(r, request->slot, &desc);
-        request_reply_error(request, ERR_WRONG_SHARD, NULL, 0, &desc);
+        router_refuse(r, request);
         return;
     }
     struct slice key =
@@ -123,6 +122,8 @@ static void on_read(struct group_read *read, enum err result)
     if (result != ERR_OK)
         replica_describe(r, &desc);
     list_remove(&b->link);
+    if (result == ERR_NOT_LEADER && handover_holds(r))
+        list_splice(&r->reads.gathered, &b->requests);
     while (!list_empty(&b->requests)) {
         struct request *request = CONTAINER_OF(list_pop_front(&b->requests), struct request, link);
         if (result == ERR_OK)

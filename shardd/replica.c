@@ -10,6 +10,9 @@
 #include "shardd/apply.h"
 #include "shardd/core.h"
 #include "shardd/engine_key.h"
+#include "shardd/merge.h"
+#include "shardd/handover.h"
+#include "shardd/replica_stamp.h"
 #include "shardd/shard_change.h"
 
 #define REOPEN_TICKS 10u
@@ -100,9 +103,7 @@ static void on_result(void *arg, uint32_t i, enum err result, uint64_t version)
                  (ull)version);
         request_reply_error(b->requests[i], result, text, 0, NULL);
     } else {
-        struct shard_desc desc;
-        router_owner(r, b->requests[i]->slot, &desc);
-        request_reply_error(b->requests[i], result, NULL, 0, &desc);
+        router_refuse(r, b->requests[i]);
     }
 }
 
@@ -150,6 +151,7 @@ static void on_state(void *arg, enum group_state state, uint64_t term,
               : state == GROUP_CANDIDATE ? "candidate"
                                          : "follower",
               (ull)term, leader ? (ull)leader->replica : 0ULL);
+    handover_settle(r);
     core_changed(r->core);
 }
 
@@ -197,7 +199,7 @@ void replica_set_broken(struct replica *r, enum err e, const char *text)
 
 /* ---- life ---- */
 
-static struct replica *replica_alloc(struct core *core, uint64_t group_id)
+struct replica *replica_alloc(struct core *core, uint64_t group_id)
 {
     struct replica *r = mem_zalloc(sizeof *r);
     r->core = core;
@@ -213,7 +215,7 @@ static struct replica *replica_alloc(struct core *core, uint64_t group_id)
     return r;
 }
 
-static void replica_run(struct replica *r, const struct group_position *position, bool campaign)
+void replica_run(struct replica *r, const struct group_position *position, bool campaign)
 {
     struct core *c = r->core;
     struct group_options o = {
@@ -233,13 +235,15 @@ static void replica_run(struct replica *r, const struct group_position *position
     r->applied = *position;
     r->durable_index = position->index;
     r->state = REPLICA_RUNNING;
+    merge_opened(r);
     enum err e = group_start(c->groups, &o, &r->group);
     if (e != ERR_OK) {
         r->group = NULL;
         replica_set_broken(r, e, "the log in the WAL does not fit the data");
         return;
     }
-    router_add(&c->router, r);
+    if (position->index > 0) /* without a state it owns nothing */
+        router_add(&c->router, r);
     core_changed(c);
 }
 
@@ -251,6 +255,8 @@ struct replica *replica_open(struct core *core, uint64_t group_id)
     struct shard shard = r->shard;
     struct group_position position;
     enum err e = replica_snapshot_recover(r->path);
+    if (e == ERR_OK)
+        e = replica_stamp_check(r->path, core->wal_id, msg, sizeof msg);
     if (e == ERR_OK)
         e = engine_open(core->node->engine, path, false, &r->db, msg, sizeof msg);
     if (e == ERR_OK) {
@@ -266,6 +272,11 @@ struct replica *replica_open(struct core *core, uint64_t group_id)
         return r;
     }
     r->shard = shard;
+    if (tombstones_has(&core->tombstones, group_id, shard.replica)) {
+        r->state = REPLICA_STOPPED; /* its removal was cut short: maintenance goes on with it */
+        r->doomed = true;
+        return r;
+    }
     replica_run(r, &position, false);
     return r;
 }
@@ -280,6 +291,7 @@ void replica_close(struct replica *r, enum err why)
 {
     CHECK(replica_quiet(r));
     router_remove(&r->core->router, r);
+    merge_closed(r);
     read_path_close(&r->reads, why);
     write_path_close(&r->writes, why);
     if (r->group)
@@ -385,115 +397,6 @@ void replica_reopen(struct replica *r)
     r->busy_offload = true;
     r->core->offload_jobs++;
     io_offload(r->core->io, &w->work);
-}
-
-/* ---- creation by order of placementd ---- */
-
-struct create_work {
-    struct io_work work;
-    struct replica *replica;
-    struct group_position position;
-    bool campaign;
-    enum err result;
-    char msg[256];
-};
-
-/* Makes everything in <id>.new and renames: a crash leaves a whole replica or none. */
-static enum err create_files(struct create_work *w)
-{
-    struct replica *r = w->replica;
-    char fresh[3100], path[3200], groups[3000];
-    snprintf(fresh, sizeof fresh, "%s.new", r->path);
-    snprintf(path, sizeof path, "%s/db", fresh);
-    snprintf(groups, sizeof groups, "%.2900s/groups", r->core->node->options.data_dir);
-    enum err e = fs_rmdir_all(fresh);
-    if (e == ERR_OK)
-        e = fs_mkdir(fresh);
-    struct engine_db *db = NULL;
-    if (e == ERR_OK)
-        e = engine_open(r->core->node->engine, path, true, &db, w->msg, sizeof w->msg);
-    if (e == ERR_OK) {
-        struct engine_batch *batch = engine_batch_create();
-        replica_store(batch, &r->shard, &w->position);
-        e = engine_write(db, batch);
-        engine_batch_destroy(batch);
-        if (e == ERR_OK)
-            e = engine_flush(db);
-        engine_close(db);
-    }
-    if (e == ERR_OK)
-        e = fs_sync_dir(fresh);
-    if (e == ERR_OK)
-        e = fs_rename(fresh, r->path);
-    return e == ERR_OK ? fs_sync_dir(groups) : e;
-}
-
-static void create_run(struct io_work *work)
-{
-    struct create_work *w = CONTAINER_OF(work, struct create_work, work);
-    struct replica *r = w->replica;
-    char path[3200];
-    snprintf(path, sizeof path, "%s/db", r->path);
-    /* An earlier try may have failed after the rename: that replica is whole. */
-    enum err e = fs_exists(path) ? ERR_OK : create_files(w);
-    if (e == ERR_OK)
-        e = engine_open(r->core->node->engine, path, false, &r->db, w->msg, sizeof w->msg);
-    struct shard shard;
-    if (e == ERR_OK)
-        e = replica_load(r->db, false, &shard, &w->position);
-    if (e == ERR_OK && shard.replica != r->shard.replica) {
-        e = ERR_EXISTS;
-        snprintf(w->msg, sizeof w->msg, "another replica of the group is there");
-    }
-    w->result = e;
-}
-
-static void create_done(struct io_work *work)
-{
-    struct create_work *w = CONTAINER_OF(work, struct create_work, work);
-    struct replica *r = w->replica;
-    r->core->offload_jobs--;
-    r->state = REPLICA_STOPPED;
-    if (w->result == ERR_OK) {
-        replica_run(r, &w->position, w->campaign);
-        log_info("replica_created", "core=%u group=%llu replica=%llu slots=%u-%u", r->core->number,
-                 (ull)r->shard.group, (ull)r->shard.replica, r->shard.first_slot,
-                 r->shard.last_slot);
-    } else {
-        /* Gone as if the order had never come: a report of it would pass for its creation. It comes
-         * again with a later heartbeat. */
-        log_error("replica_not_created", "core=%u group=%llu error=%s text=\"%s\"", r->core->number,
-                  (ull)r->shard.group, err_name(w->result), w->msg);
-        struct node *node = r->core->node;
-        replica_close(r, ERR_NO_LEADER);
-        /* A disk that fails a write or a sync is not to be trusted with the next one (fsyncgate).
-         */
-        if (w->result == ERR_IO)
-            node->on_fatal(node->arg, w->result, "a new replica could not be written");
-    }
-    free(w);
-}
-
-void replica_create(struct core *core, const struct shard_desc *desc, uint64_t replica_id,
-                    bool campaign)
-{
-    struct replica *r = replica_alloc(core, desc->group);
-    r->shard.replica = replica_id;
-    r->shard.first_slot = desc->first_slot;
-    r->shard.last_slot = desc->last_slot;
-    r->shard.epoch = desc->epoch;
-    struct create_work *w = mem_zalloc(sizeof *w);
-    w->work.run = create_run;
-    w->work.done = create_done;
-    w->replica = r;
-    w->campaign = campaign;
-    w->position = (struct group_position){.index = 1, .term = 1, .conf_index = 1};
-    w->position.conf.n = desc->n_replicas;
-    for (uint32_t i = 0; i < desc->n_replicas; i++)
-        w->position.conf.member[i] = (struct group_member){
-            desc->replica[i].replica, desc->replica[i].node, desc->replica[i].role};
-    core->offload_jobs++;
-    io_offload(core->io, &w->work);
 }
 
 /* ---- maintenance ---- */

@@ -58,8 +58,19 @@ struct replica {
     uint64_t offering[LIMIT_GROUP_MEMBERS]; /* for these replicas; 0: unused */
     uint64_t hold_until;                    /* core's tick; the log is kept for a receiver */
     struct replica_install *install;        /* under way, or NULL */
-    bool doomed; /* to be closed and its data destroyed, once nothing is under way */
-    bool routed; /* router_add() */
+    bool doomed;        /* to be closed and its data destroyed, once nothing is under way */
+    uint64_t tombstone; /* doomed: the version of the tombstones that has to be durable first */
+    bool routed;        /* router_add() */
+
+    /* A merge (merge_copy.h). */
+    struct merge_copy *copy; /* phase TARGET: of the source's data; else NULL */
+    uint64_t copies;         /* serial number of the last one */
+    uint32_t lives;          /* how often its database was opened or replaced */
+
+    uint64_t handover_until; /* ns; leadership is being handed over (handover.h); 0: not */
+    /* The last step that this leader could not carry out (step.h). */
+    uint64_t refused_op;
+    enum err refused_err;
 
     /* The last change of the shard that was proposed here. */
     uint64_t change_index, change_term;
@@ -71,6 +82,9 @@ struct replica *replica_open(struct core *core, uint64_t group_id);
 /* Makes a new replica as placementd's order says, on an offload thread; it runs when done. */
 void replica_create(struct core *core, const struct shard_desc *desc, uint64_t replica_id,
                     bool campaign);
+/* Makes an empty one that waits for a snapshot: it is a member of its group once that has added it,
+ * and owns no slot before it has a state. `desc`: what the map says, for the report until then. */
+void replica_join(struct core *core, const struct shard_desc *desc, uint64_t replica_id);
 /* Stops it: answers what waits, stops the group, closes the database, frees it.
  * CHECKs replica_quiet(). */
 void replica_close(struct replica *r, enum err why);
@@ -99,6 +113,13 @@ MUST_USE enum err replica_propose_change(struct replica *r, struct shard_change 
 bool replica_change_unsettled(const struct replica *r);
 /* Applies a committed one. ERR_CORRUPT, ERR_FORMAT: nothing may go on. */
 MUST_USE enum err replica_apply_change(struct replica *r, const struct group_entry *entry);
+
+/* ---- for replica_create.c ---- */
+
+/* In core->replicas, STARTING. */
+struct replica *replica_alloc(struct core *core, uint64_t group_id);
+/* Starts its group from `position`, which its database has; RUNNING, or BROKEN. */
+void replica_run(struct replica *r, const struct group_position *position, bool campaign);
 
 /* ---- for replica_snapshot.c ---- */
 

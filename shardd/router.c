@@ -9,6 +9,8 @@
 #include "common/wal/wal.h"
 #include "common/wire/rpc.h"
 #include "shardd/core.h"
+#include "shardd/merge.h"
+#include "shardd/handover.h"
 #include "shardd/session.h"
 
 #define RETRY_NO_LEADER_MS 50u
@@ -75,6 +77,18 @@ void router_owner(const struct replica *replica, uint16_t slot, struct shard_des
         replica_describe(replica, out);
 }
 
+void router_refuse(const struct replica *replica, struct request *request)
+{
+    struct shard_desc desc;
+    uint64_t retry_ms = 0;
+    enum err e = ERR_WRONG_SHARD;
+    if (replica->shard.phase == SHARD_PHASE_FROZEN)
+        e = merge_frozen_answer(replica, request->slot, &desc, &retry_ms);
+    else
+        router_owner(replica, request->slot, &desc);
+    request_reply_error(request, e, NULL, retry_ms, e == ERR_WRONG_SHARD ? &desc : NULL);
+}
+
 /* Where a request's answer goes. */
 struct origin {
     struct session *session;
@@ -136,21 +150,20 @@ static void forward(struct core *core, unsigned to, const struct origin *o, stru
 
 static bool check_sizes(struct core *core, const struct origin *o, const struct msg_kv_request *m)
 {
-    const struct node_options *limits = &core->node->options;
     char text[128];
     if (m->key.n == 0) {
         refuse(core, o, ERR_KEY_EMPTY, NULL, 0, NULL);
         return false;
     }
-    if (m->key.n > limits->key_max) {
+    if (m->key.n > core->key_max) {
         snprintf(text, sizeof text, "the key has %zu bytes, the limit is %llu", m->key.n,
-                 (unsigned long long)limits->key_max);
+                 (unsigned long long)core->key_max);
         refuse(core, o, ERR_KEY_TOO_LARGE, text, 0, NULL);
         return false;
     }
-    if (m->value.n > limits->value_max) {
+    if (m->value.n > core->value_max) {
         snprintf(text, sizeof text, "the value has %zu bytes, the limit is %llu", m->value.n,
-                 (unsigned long long)limits->value_max);
+                 (unsigned long long)core->value_max);
         refuse(core, o, ERR_VALUE_TOO_LARGE, text, 0, NULL);
         return false;
     }
@@ -212,11 +225,12 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
             refuse(core, &o, ERR_WRONG_SHARD, NULL, 0, desc);
         return;
     }
-    if (!replica_is_leader(r)) {
+    bool held = handover_holds(r);
+    if (!replica_is_leader(r) && !held) {
         not_leader(core, &o, r);
         return;
     }
-    if (core->draining) {
+    if (core->draining && !held) {
         refuse(core, &o, ERR_SHUTTING_DOWN, NULL, 0, NULL);
         return;
     }

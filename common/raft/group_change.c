@@ -32,6 +32,11 @@ enum err group_transfer(struct group *g, uint64_t replica)
     return ERR_OK;
 }
 
+bool group_transferring(const struct group *g)
+{
+    return group_is_leader(g) && (g->transfer.target || raft_transferee((struct raft *)&g->r));
+}
+
 enum err group_change(struct group *g, const struct group_conf *conf)
 {
     if (g->broken || !group_is_leader(g))

@@ -235,6 +235,7 @@ static void on_written(struct io_op *op, enum err result)
     }
     uint64_t ns = io_now_exact(w->o.io) - c->started;
     w->stats.fsync_ns_total += ns;
+    latency_add(&w->stats.fsync, ns);
     if (ns > w->stats.fsync_ns_max)
         w->stats.fsync_ns_max = ns;
     w->stats.commits++;
@@ -352,6 +353,11 @@ uint64_t wal_backlog(const struct wal *w)
 uint64_t wal_next_lsn(const struct wal *w)
 {
     return lsn_at(w, w->filling, w->fill ? w->fill->offset + w->fill->used : w->offset);
+}
+
+uint64_t wal_id(const struct wal *w)
+{
+    return w->log;
 }
 
 uint64_t wal_durable_lsn(const struct wal *w)

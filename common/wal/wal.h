@@ -16,6 +16,7 @@
 #define WAL_WAL_H
 
 #include "common/base/err.h"
+#include "common/base/latency.h"
 #include "common/base/limits.h"
 #include "common/base/slice.h"
 #include "common/io/io.h"
@@ -55,6 +56,9 @@ struct wal_options {
     /* The lowest lsn of an entry that is still needed; UINT64_MAX if none. Decides recycling. */
     uint64_t (*oldest_needed)(void *arg);
     void (*on_fatal)(void *arg, enum err why, const char *text);
+    /* Progress of wal_open(): once (0, bytes to read), then (bytes read, 0) after each segment. May
+     * be NULL. */
+    void (*on_replay)(void *arg, uint64_t done, uint64_t total);
 };
 
 /* One good record found by recovery, in lsn order. `payload` is borrowed until return. */
@@ -81,6 +85,8 @@ bool wal_idle(const struct wal *w);
 uint64_t wal_backlog(const struct wal *w);
 uint64_t wal_next_lsn(const struct wal *w);
 uint64_t wal_durable_lsn(const struct wal *w);
+/* Drawn when the directory was made: tells this log from one made in its place. Durable. */
+uint64_t wal_id(const struct wal *w);
 /* The disk is full and the log cannot get its next segment: commits may come to wait (the backlog
  * grows); refuse what is not needed to free space. It heals by itself. */
 bool wal_starved(const struct wal *w);
@@ -107,6 +113,7 @@ void wal_read(struct wal *w, struct wal_read *r);
 struct wal_stats {
     uint64_t commits, records, bytes, rotations, reads;
     uint64_t fsync_ns_total, fsync_ns_max; /* write + fdatasync, as seen by the loop */
+    struct latency fsync;                  /* the same */
 };
 const struct wal_stats *wal_stats(const struct wal *w);
 
