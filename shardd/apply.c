@@ -78,6 +78,10 @@ static void apply_op(struct shard *shard, const struct command_op *op, uint16_t 
     uint8_t raw[ENGINE_KEY_MAX];
     struct slice key = engine_key_data(raw, slot, op->key);
     *version = ++shard->version;
+    if (shard->phase == SHARD_PHASE_SOURCE) {
+        uint8_t change[ENGINE_CHANGE_MAX];
+        engine_batch_put(batch, engine_key_change(change, *version, key), slice_of(NULL, 0));
+    }
     if (op->kind == COMMAND_DELETE) {
         engine_batch_delete(batch, key);
         return;

@@ -32,6 +32,28 @@ enum err engine_key_split(struct slice raw, uint16_t *slot, struct slice *key)
     return ERR_OK;
 }
 
+struct slice engine_key_change(uint8_t *out, uint64_t version, struct slice data)
+{
+    out[0] = 'c';
+    for (unsigned i = 0; i < 8; i++)
+        out[1 + i] = (uint8_t)(version >> (56 - 8 * i));
+    if (data.n > 0)
+        memcpy(out + ENGINE_CHANGE_PREFIX, data.p, data.n);
+    return slice_of(out, ENGINE_CHANGE_PREFIX + data.n);
+}
+
+enum err engine_key_change_split(struct slice raw, uint64_t *version, struct slice *data)
+{
+    if (raw.n < ENGINE_CHANGE_PREFIX || raw.p[0] != 'c')
+        return ERR_CORRUPT;
+    uint64_t v = 0;
+    for (unsigned i = 0; i < 8; i++)
+        v = v << 8 | raw.p[1 + i];
+    *version = v;
+    *data = slice_of(raw.p + ENGINE_CHANGE_PREFIX, raw.n - ENGINE_CHANGE_PREFIX);
+    return ERR_OK;
+}
+
 void engine_key_slots(uint16_t first, uint16_t last, struct engine_key_range *out)
 {
     CHECK(first <= last);

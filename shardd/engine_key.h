@@ -2,6 +2,8 @@
  *
  *   data key   'd'  slot as big-endian u16  the user's key    (so a range of slots is one range)
  *   meta key   'm'  name: "position" (Raft), "shard" (range, epoch, ...)
+ *   change key 'c'  version as big-endian u64  a data key: what was put or deleted as that version
+ *              while the shard is the source of a merge; empty value
  *   value      u8 format (1)  u8 flags (bit 0: has an expiry)  u64 version  [u64 expiry ms]
  *              the user's value      (little-endian)
  *
@@ -15,6 +17,8 @@
 
 #define ENGINE_KEY_PREFIX 3u /* bytes before the user's key */
 #define ENGINE_KEY_MAX (ENGINE_KEY_PREFIX + LIMIT_KEY)
+#define ENGINE_CHANGE_PREFIX 9u /* bytes before the data key in a change key */
+#define ENGINE_CHANGE_MAX (ENGINE_CHANGE_PREFIX + ENGINE_KEY_MAX)
 #define ENGINE_VALUE_FORMAT 1u
 #define ENGINE_VALUE_HEAD_MAX 18u
 
@@ -23,6 +27,8 @@
 #define ENGINE_META_SHARD "shard"
 /* Local to one replica, never part of what a snapshot means: "child/<group in hex>" (split.c). */
 #define ENGINE_META_CHILD "child/"
+/* Local too: how far the copy of a merge's source is (merge_copy.c). */
+#define ENGINE_META_MERGE "merge"
 
 /* Writes into `out`, which has room for ENGINE_KEY_PREFIX + key.n bytes, and gives a slice of it.
  */
@@ -31,6 +37,16 @@ struct slice engine_key_data(uint8_t *out, uint16_t slot, struct slice key);
 struct slice engine_key_meta(uint8_t *out, const char *name);
 /* A key from the database. ERR_CORRUPT: not a data key. `key` is borrowed from `raw`. */
 MUST_USE enum err engine_key_split(struct slice raw, uint16_t *slot, struct slice *key);
+
+/* `data` is a data key; out has room for ENGINE_CHANGE_PREFIX + data.n bytes. All changes lie in
+ * [change key of 0, engine_key_changes_end()). */
+struct slice engine_key_change(uint8_t *out, uint64_t version, struct slice data);
+static inline struct slice engine_key_changes_end(void)
+{
+    return slice_of("d", 1);
+}
+/* ERR_CORRUPT: not a change key. `data` is borrowed from `raw`. */
+MUST_USE enum err engine_key_change_split(struct slice raw, uint64_t *version, struct slice *data);
 
 /* [from, to) holds all data keys of the slots first..last (inclusive). */
 struct engine_key_range {

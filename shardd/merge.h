@@ -18,10 +18,10 @@
 struct core;
 struct replica;
 
-/* An order MSG_STEP_MERGE_* for this replica, which leads and is at the step's epoch. Proposes the
- * entry, or refuses for now: ERR_BUSY (comes again), ERR_REFUSED (never right). ERR_OK: proposed,
- * or done already, or (OWN) being asked of the source's core. */
-enum err merge_step(struct replica *r, const struct msg_step *s);
+/* An order MSG_STEP_MERGE_* for this replica, which leads and is at the step's epoch. ERR_OK:
+ * proposed, done already, or (OWN, UNFREEZE) the other group's core is being asked first. ERR_BUSY,
+ * ERR_NOT_READY: not now, the step comes again. ERR_REFUSED: it does not fit the shard's phase. */
+MUST_USE enum err merge_step(struct replica *r, const struct msg_step *s);
 
 /* An entry of a merge has been applied to r->shard with this result (ERR_OK: the shard changed).
  * Adds to r->batch, which the caller writes together with the shard and its position. */
@@ -34,12 +34,19 @@ void merge_opened(struct replica *r);
 /* Its database goes away or is replaced: no copy may touch it any more. merge_opened() follows, or
  * the replica's end. */
 void merge_closed(struct replica *r);
-/* On the core's tick, for each replica. */
-void merge_tick(struct replica *r);
 
 /* For the report: enum msg_copy of a target, else MSG_COPY_NONE; operator that it takes part in. */
 uint8_t merge_copy_state(const struct replica *r);
 uint64_t merge_operator(const struct replica *r);
+
+/* A snapshot must not take back what was reported: a copy that is complete. */
+struct merge_promise {
+    uint64_t op, frozen_index; /* op 0: nothing was promised */
+};
+struct merge_promise merge_promised(const struct replica *r);
+struct engine_db;
+/* The state `shard` in the database `db` keeps it. Blocking. */
+bool merge_keeps(const struct merge_promise *p, const struct shard *shard, struct engine_db *db);
 
 /* What to tell a client whose key a frozen replica does not serve. ERR_WRONG_SHARD: *desc is who
  * does; else ERR_BUSY with *retry_ms. Surely not applied in either case. */

@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "shardd/core.h"
+#include "shardd/merge.h"
 #include "shardd/shard_change.h"
 #include "shardd/split.h"
 
@@ -56,6 +57,8 @@ enum err replica_apply_change(struct replica *r, const struct group_entry *entry
         if (c.kind == SHARD_SPLIT)
             split_applied(r, &c, entry->index);
     }
+    if (c.kind != SHARD_SPLIT)
+        merge_applied(r, &c, result, entry->index);
     core_changed(r->core);
     return ERR_OK;
 }

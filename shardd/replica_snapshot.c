@@ -14,6 +14,7 @@
 #include "common/raft/snapshot_stream.h"
 #include "common/wal/wal.h"
 #include "shardd/core.h"
+#include "shardd/merge.h"
 
 #define HOLD_TICKS 600u    /* since the last offer */
 #define HOLD_LAG 512u      /* entries: a member closer than that has caught up */
@@ -143,6 +144,7 @@ struct replica_install {
     char path[3200];              /* of the fetched files */
     enum err result;
     uint64_t asked;       /* index that it must have at least */
+    struct merge_promise promise;
     bool failed;          /* to be given up, on the next tick */
     struct engine_db *db; /* opened by the swap */
     struct shard shard;
@@ -163,6 +165,9 @@ static enum err adopt_identity(struct replica_install *in)
     /* Older state would take back what this replica has acknowledged. */
     if (e == ERR_OK && in->position.index < in->asked)
         e = ERR_CORRUPT;
+    /* The sender was not as far when it made this: a later one will do. */
+    if (e == ERR_OK && !merge_keeps(&in->promise, &in->shard, db))
+        e = ERR_NOT_READY;
     if (e == ERR_OK) {
         in->shard.replica = r->shard.replica;
         struct engine_batch *b = engine_batch_create();
@@ -247,6 +252,7 @@ static void resume_done(struct io_work *work)
         return;
     }
     r->state = REPLICA_RUNNING;
+    merge_opened(r);
     group_install_failed(r->group, &position);
 }
 
@@ -304,6 +310,7 @@ static void swap_done(struct io_work *work)
         r->durable_index = in->position.index;
         router_add(&r->core->router, r);
         engine_batch_clear(r->batch);
+        merge_opened(r);
         write_path_skipped(&r->writes, in->position.index);
         log_info("snapshot_installed", "core=%u group=%llu index=%llu", r->core->number,
                  (ull)r->shard.group, (ull)in->position.index);
@@ -328,6 +335,7 @@ static void fetched(void *arg, enum err result, const char *path)
         return;
     }
     snprintf(in->path, sizeof in->path, "%s", path);
+    in->promise = merge_promised(r);
     offload_install(in, swap_run, swap_done);
 }
 

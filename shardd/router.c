@@ -225,6 +225,13 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
             refuse(core, &o, ERR_WRONG_SHARD, NULL, 0, desc);
         return;
     }
+    if (r->shard.phase == SHARD_PHASE_FROZEN) {
+        struct shard_desc desc;
+        uint64_t retry_ms;
+        enum err e = merge_frozen_answer(r, slot, &desc, &retry_ms);
+        refuse(core, &o, e, NULL, retry_ms, e == ERR_WRONG_SHARD ? &desc : NULL);
+        return;
+    }
     bool held = handover_holds(r);
     if (!replica_is_leader(r) && !held) {
         not_leader(core, &o, r);

@@ -22,6 +22,8 @@ void router_moved(struct router *r, struct replica *replica, uint16_t first, uin
 /* The description for a redirect: of the shard that the slot belongs to as far as `replica`'s core
  * knows; of `replica` if it knows no other. */
 void router_owner(const struct replica *replica, uint16_t slot, struct shard_desc *out);
+/* Answers a request whose slot `replica` does not own (any more): surely not applied. */
+void router_refuse(const struct replica *replica, struct request *request);
 /* Checks sizes and ownership, creates the request and hands it on, or answers an error. `session`
  * or (remote_core, remote_session) says where the answer goes; `raw` is the whole message, for
  * forwarding to another core (never twice). */
