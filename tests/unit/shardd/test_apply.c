@@ -135,10 +135,77 @@ START_TEST(foreign_slots_are_refused)
 }
 END_TEST
 
+struct changes {
+    uint64_t version[8];
+    char key[8][8];
+    unsigned n;
+};
+
+static bool on_change(void *arg, struct slice key, struct slice value)
+{
+    struct changes *c = arg;
+    struct slice data, user;
+    uint16_t slot;
+    ck_assert_uint_eq(value.n, 0);
+    ck_assert_int_eq(engine_key_change_split(key, &c->version[c->n], &data), ERR_OK);
+    ck_assert_int_eq(engine_key_split(data, &slot, &user), ERR_OK);
+    ck_assert_uint_eq(slot, slot_of_key(user));
+    snprintf(c->key[c->n++], 8, "%.*s", (int)user.n, (const char *)user.p);
+    return true;
+}
+
+static struct changes changes(void)
+{
+    struct changes c = {0};
+    uint8_t raw[ENGINE_CHANGE_MAX];
+    ck_assert_int_eq(engine_write(db, batch), ERR_OK);
+    engine_batch_clear(batch);
+    ck_assert_int_eq(engine_flush(db), ERR_OK);
+    ck_assert_int_eq(engine_scan(db, engine_key_change(raw, 0, slice_of(NULL, 0)),
+                                 engine_key_changes_end(), on_change, &c),
+                     ERR_OK);
+    return c;
+}
+
+/* In order of versions, puts and deletes that count, and nothing outside of a merge. */
+START_TEST(a_source_marks_what_changes)
+{
+    struct command_op before = {.kind = COMMAND_PUT, .key = slice_str("a")};
+    struct command_op ops[] = {
+        {.kind = COMMAND_PUT, .key = slice_str("z"), .value = slice_str("1")},
+        {.kind = COMMAND_DELETE, .key = slice_str("a")},
+        {.kind = COMMAND_PUT, .flags = COMMAND_IF_VERSION, .key = slice_str("no"), .if_version = 9},
+        {.kind = COMMAND_PUT, .key = slice_str("b"), .value = slice_str("2")},
+    };
+    shard.version = 254;
+    run(&before, 1);
+    ck_assert_uint_eq(changes().n, 0);
+    shard.phase = SHARD_PHASE_SOURCE;
+    run(ops, 4);
+    struct changes c = changes();
+    ck_assert_uint_eq(c.n, 3);
+    ck_assert_str_eq(c.key[0], "z");
+    ck_assert_str_eq(c.key[1], "a");
+    ck_assert_str_eq(c.key[2], "b");
+    ck_assert_uint_eq(c.version[0], 256);
+    ck_assert_uint_eq(c.version[2], 258);
+    shard.phase = SHARD_PHASE_FROZEN;
+    struct outcome o = run(ops, 1);
+    ck_assert_int_eq(o.err[0], ERR_WRONG_SHARD);
+    ck_assert_uint_eq(changes().n, 3);
+}
+END_TEST
+
 START_TEST(shard_round_trip)
 {
     struct buf b = {0};
-    struct shard out, in = {7, 9, 100, 200, {3, 4}, 12345, 99};
+    struct shard out, in = {.group = 7,
+                            .replica = 9,
+                            .first_slot = 100,
+                            .last_slot = 200,
+                            .epoch = {3, 4},
+                            .version = 12345,
+                            .time_ms = 99};
     shard_encode(&in, &b);
     struct cursor c = cursor_of(buf_slice(&b));
     ck_assert_int_eq(shard_decode(&c, &out), ERR_OK);
@@ -162,6 +229,7 @@ int main(void)
     tcase_add_test(t, conditions_see_earlier_commands);
     tcase_add_test(t, conditions_see_their_own_command);
     tcase_add_test(t, foreign_slots_are_refused);
+    tcase_add_test(t, a_source_marks_what_changes);
     tcase_add_test(t, shard_round_trip);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
