@@ -4,17 +4,20 @@
 
 #include "common/base/check.h"
 #include "common/base/mem.h"
+#include "placementd/cluster_index.h"
 
 /* Smallest encodings of one item, to bound what a count in untrusted bytes may allocate. */
-#define NODE_MIN 20u
+#define NODE_MIN 28u
 #define GROUP_MIN 23u
-#define OPERATOR_MIN 36u
+#define OPERATOR_MIN 92u
+#define FINISHED_MIN 28u
 
 void cluster_init(struct cluster *c)
 {
     memset(c, 0, sizeof(*c));
     c->next_node = 1;
     c->next_replica = c->next_group = c->next_operator = 1;
+    c->index = cluster_index_create();
 }
 
 void cluster_close(struct cluster *c)
@@ -22,6 +25,8 @@ void cluster_close(struct cluster *c)
     free(c->nodes);
     free(c->groups);
     free(c->operators);
+    free(c->finished);
+    cluster_index_destroy(c->index);
     memset(c, 0, sizeof(*c));
 }
 
@@ -80,14 +85,6 @@ struct cluster_operator *cluster_find_operator(const struct cluster *c, uint64_t
     return NULL;
 }
 
-struct cluster_operator *cluster_operator_of(const struct cluster *c, uint64_t group)
-{
-    for (uint32_t i = 0; i < c->n_operators; i++)
-        if (c->operators[i].group == group)
-            return &c->operators[i];
-    return NULL;
-}
-
 int cluster_replica_index(const struct cluster_group *g, uint64_t replica)
 {
     for (uint32_t i = 0; i < g->desc.n_replicas; i++)
@@ -110,17 +107,34 @@ struct cluster_node *cluster_add_node(struct cluster *c, const struct cluster_no
     CHECK(c->n_nodes == 0 || c->nodes[c->n_nodes - 1].id < n->id);
     c->nodes = grow(c->nodes, c->n_nodes, sizeof(*c->nodes));
     c->nodes[c->n_nodes] = *n;
+    cluster_index_groups_changed(c);
+    cluster_index_operators_changed(c);
     return &c->nodes[c->n_nodes++];
 }
 
 struct cluster_group *cluster_add_group(struct cluster *c, const struct shard_desc *d)
 {
     CHECK(c->n_groups < CLUSTER_GROUPS_MAX);
-    CHECK(c->n_groups == 0 || c->groups[c->n_groups - 1].desc.group < d->group);
+    CHECK(!cluster_find_group(c, d->group));
     c->groups = grow(c->groups, c->n_groups, sizeof(*c->groups));
-    c->groups[c->n_groups] = (struct cluster_group){.desc = *d};
-    c->groups[c->n_groups].desc.leader = 0;
-    return &c->groups[c->n_groups++];
+    /* Nearly always the last one: a child's id is drawn some time before it comes. */
+    uint32_t at = c->n_groups++;
+    for (; at > 0 && c->groups[at - 1].desc.group > d->group; at--)
+        c->groups[at] = c->groups[at - 1];
+    c->groups[at] = (struct cluster_group){.desc = *d};
+    c->groups[at].desc.leader = 0;
+    cluster_index_groups_changed(c);
+    return &c->groups[at];
+}
+
+void cluster_remove_group(struct cluster *c, uint64_t id)
+{
+    struct cluster_group *g = cluster_find_group(c, id);
+    CHECK(g);
+    size_t at = (size_t)(g - c->groups);
+    memmove(g, g + 1, (c->n_groups - at - 1) * sizeof(*g));
+    c->n_groups--;
+    cluster_index_groups_changed(c);
 }
 
 struct cluster_operator *cluster_add_operator(struct cluster *c, const struct cluster_operator *o)
@@ -129,6 +143,7 @@ struct cluster_operator *cluster_add_operator(struct cluster *c, const struct cl
     CHECK(c->n_operators == 0 || c->operators[c->n_operators - 1].id < o->id);
     c->operators = grow(c->operators, c->n_operators, sizeof(*c->operators));
     c->operators[c->n_operators] = *o;
+    cluster_index_operators_changed(c);
     return &c->operators[c->n_operators++];
 }
 
@@ -139,7 +154,61 @@ void cluster_remove_operator(struct cluster *c, uint64_t id)
     size_t at = (size_t)(o - c->operators);
     memmove(o, o + 1, (c->n_operators - at - 1) * sizeof(*o));
     c->n_operators--;
+    cluster_index_operators_changed(c);
     /* grow() counts on a full array at powers of two: shrinking leaves room, never too little. */
+}
+
+void cluster_add_finished(struct cluster *c, const struct cluster_finished *f)
+{
+    if (!c->finished)
+        c->finished = mem_alloc(CLUSTER_FINISHED_MAX * sizeof(*c->finished));
+    if (c->n_finished == CLUSTER_FINISHED_MAX) {
+        c->n_finished--;
+        memmove(c->finished, c->finished + 1, c->n_finished * sizeof(*c->finished));
+    }
+    c->finished[c->n_finished++] = *f;
+}
+
+/* ---- questions about operators ---- */
+
+bool cluster_group_is_gone(const struct cluster *c, uint64_t id)
+{
+    if (id == 0 || id >= c->next_group || (id >= c->unsure_from && id < c->unsure_to) ||
+        cluster_find_group(c, id))
+        return false;
+    for (uint32_t i = 0; i < c->n_operators; i++)
+        if (c->operators[i].kind == CLUSTER_OP_SPLIT && c->operators[i].child == id)
+            return false;
+    return true;
+}
+
+bool cluster_replica_is_coming(const struct cluster *c, uint64_t group, uint64_t replica)
+{
+    const struct cluster_operator *o = cluster_operator_of(c, group);
+    for (uint32_t i = 0; o && !o->cancelling && i < o->n_steps; i++) {
+        uint8_t kind = o->step[i].kind;
+        if (o->step[i].replica == replica && i >= o->at &&
+            (kind == CLUSTER_STEP_CREATE || kind == CLUSTER_STEP_ADD_STANDBY ||
+             kind == CLUSTER_STEP_PROMOTE))
+            return true;
+    }
+    return false;
+}
+
+bool cluster_split_child(const struct cluster *c, const struct cluster_operator *o,
+                         struct shard_desc *out)
+{
+    const struct cluster_group *g = cluster_find_group(c, o->group);
+    if (!g || o->slot <= g->desc.first_slot || o->slot > g->desc.last_slot)
+        return false;
+    *out = g->desc;
+    out->group = o->child;
+    out->first_slot = o->slot;
+    out->epoch = (struct shard_epoch){g->desc.epoch.range + 1, 1};
+    out->leader = 0;
+    for (uint32_t i = 0; i < out->n_replicas; i++)
+        out->replica[i].replica = o->child_replica + i;
+    return true;
 }
 
 /* ---- parts of the encoding ---- */
@@ -207,14 +276,46 @@ void cluster_get_desc(struct cursor *c, struct shard_desc *d)
     }
 }
 
+void cluster_put_member(struct buf *b, const struct cluster_member *m)
+{
+    buf_u32(b, m->id);
+    buf_u64(b, m->incarnation);
+    cluster_put_text(b, m->client_addr);
+    cluster_put_text(b, m->peer_addr);
+}
+
+void cluster_get_member(struct cursor *c, struct cluster_member *m)
+{
+    m->id = cursor_u32(c);
+    m->incarnation = cursor_u64(c);
+    cluster_get_text(c, m->client_addr, sizeof(m->client_addr));
+    cluster_get_text(c, m->peer_addr, sizeof(m->peer_addr));
+    if (m->id == 0)
+        c->bad = true;
+}
+
+#define OP_QUEUED 1u
+#define OP_CANCELLING 2u
+
 void cluster_put_operator(struct buf *b, const struct cluster_operator *o)
 {
     buf_u64(b, o->id);
     buf_u8(b, o->kind);
+    buf_u8(b, o->origin);
+    buf_u8(b, (uint8_t)((o->queued ? OP_QUEUED : 0) | (o->cancelling ? OP_CANCELLING : 0)));
+    buf_u8(b, o->turned);
+    buf_u8(b, o->outcome);
+    cluster_put_text(b, o->why);
     buf_u64(b, o->group);
     buf_u32(b, o->epoch.range);
     buf_u32(b, o->epoch.members);
+    buf_u64(b, o->created_ms);
     buf_u64(b, o->deadline_ms);
+    buf_u64(b, o->peer);
+    buf_u16(b, o->slot);
+    buf_u64(b, o->child);
+    buf_u64(b, o->child_replica);
+    buf_u64(b, o->bytes);
     cluster_put_text(b, o->reason);
     buf_u8(b, o->at);
     buf_u8(b, o->n_steps);
@@ -225,20 +326,41 @@ void cluster_put_operator(struct buf *b, const struct cluster_operator *o)
     }
 }
 
+static bool operator_sane(const struct cluster_operator *o)
+{
+    bool merge = o->kind == CLUSTER_OP_MERGE;
+    return o->kind >= CLUSTER_OP_MOVE && o->kind <= CLUSTER_OP_MERGE && o->group != 0 &&
+           o->n_steps != 0 && o->n_steps <= CLUSTER_STEPS_MAX && o->at < o->n_steps &&
+           merge == (o->peer != 0) && o->peer != o->group && o->slot < LIMIT_SLOTS &&
+           o->turned <= CLUSTER_STEP_MERGE_UNFREEZE;
+}
+
 void cluster_get_operator(struct cursor *c, struct cluster_operator *o)
 {
     memset(o, 0, sizeof(*o));
     o->id = cursor_u64(c);
     o->kind = cursor_u8(c);
+    o->origin = cursor_u8(c);
+    uint8_t flags = cursor_u8(c);
+    o->queued = flags & OP_QUEUED;
+    o->cancelling = flags & OP_CANCELLING;
+    o->turned = cursor_u8(c);
+    o->outcome = cursor_u8(c);
+    cluster_get_text(c, o->why, sizeof(o->why));
     o->group = cursor_u64(c);
     o->epoch.range = cursor_u32(c);
     o->epoch.members = cursor_u32(c);
+    o->created_ms = cursor_u64(c);
     o->deadline_ms = cursor_u64(c);
+    o->peer = cursor_u64(c);
+    o->slot = cursor_u16(c);
+    o->child = cursor_u64(c);
+    o->child_replica = cursor_u64(c);
+    o->bytes = cursor_u64(c);
     cluster_get_text(c, o->reason, sizeof(o->reason));
     o->at = cursor_u8(c);
     o->n_steps = cursor_u8(c);
-    if (o->kind < CLUSTER_OP_MOVE || o->kind > CLUSTER_OP_MERGE || o->group == 0 ||
-        o->n_steps == 0 || o->n_steps > CLUSTER_STEPS_MAX || o->at > o->n_steps) {
+    if (!operator_sane(o) || flags > (OP_QUEUED | OP_CANCELLING)) {
         c->bad = true;
         o->n_steps = 0;
     }
@@ -246,15 +368,41 @@ void cluster_get_operator(struct cursor *c, struct cluster_operator *o)
         o->step[i].kind = cursor_u8(c);
         o->step[i].node = cursor_u32(c);
         o->step[i].replica = cursor_u64(c);
-        if (o->step[i].kind < CLUSTER_STEP_CREATE || o->step[i].kind > CLUSTER_STEP_SPLIT)
+        if (o->step[i].kind < CLUSTER_STEP_CREATE || o->step[i].kind > CLUSTER_STEP_MERGE_UNFREEZE)
             c->bad = true;
     }
+}
+
+static void put_finished(struct buf *b, const struct cluster_finished *f)
+{
+    buf_u64(b, f->id);
+    buf_u64(b, f->group);
+    buf_u64(b, f->ended_ms);
+    buf_u8(b, f->kind);
+    buf_u8(b, f->outcome);
+    cluster_put_text(b, f->reason);
+    cluster_put_text(b, f->why);
+}
+
+static void get_finished(struct cursor *c, struct cluster_finished *f)
+{
+    memset(f, 0, sizeof(*f));
+    f->id = cursor_u64(c);
+    f->group = cursor_u64(c);
+    f->ended_ms = cursor_u64(c);
+    f->kind = cursor_u8(c);
+    f->outcome = cursor_u8(c);
+    cluster_get_text(c, f->reason, sizeof(f->reason));
+    cluster_get_text(c, f->why, sizeof(f->why));
+    if (f->kind < CLUSTER_OP_MOVE || f->kind > CLUSTER_OP_MERGE)
+        c->bad = true;
 }
 
 static void put_node(struct buf *b, const struct cluster_node *n)
 {
     buf_u32(b, n->id);
     buf_u8(b, n->state);
+    buf_u64(b, n->maintenance_until_ms);
     buf_u64(b, n->incarnation);
     buf_u16(b, n->cores);
     cluster_put_text(b, n->name);
@@ -269,6 +417,7 @@ static void get_node(struct cursor *c, struct cluster_node *n)
     memset(n, 0, sizeof(*n));
     n->id = cursor_u32(c);
     n->state = cursor_u8(c);
+    n->maintenance_until_ms = cursor_u64(c);
     n->incarnation = cursor_u64(c);
     n->cores = cursor_u16(c);
     cluster_get_text(c, n->name, sizeof(n->name));
@@ -293,11 +442,8 @@ void cluster_encode(const struct cluster *c, struct buf *out)
     buf_u64(out, c->next_group);
     buf_u64(out, c->next_operator);
     buf_u32(out, c->n_members);
-    for (uint32_t i = 0; i < c->n_members; i++) {
-        buf_u32(out, c->member[i].id);
-        buf_u64(out, c->member[i].incarnation);
-        cluster_put_text(out, c->member[i].client_addr);
-    }
+    for (uint32_t i = 0; i < c->n_members; i++)
+        cluster_put_member(out, &c->member[i]);
     buf_u32(out, c->n_nodes);
     for (uint32_t i = 0; i < c->n_nodes; i++)
         put_node(out, &c->nodes[i]);
@@ -309,6 +455,12 @@ void cluster_encode(const struct cluster *c, struct buf *out)
     buf_u32(out, c->n_operators);
     for (uint32_t i = 0; i < c->n_operators; i++)
         cluster_put_operator(out, &c->operators[i]);
+    buf_u8(out, c->paused);
+    buf_u64(out, c->unsure_from);
+    buf_u64(out, c->unsure_to);
+    buf_u32(out, c->n_finished);
+    for (uint32_t i = 0; i < c->n_finished; i++)
+        put_finished(out, &c->finished[i]);
 }
 
 static uint32_t get_count(struct cursor *c, uint32_t max, size_t item)
@@ -321,12 +473,10 @@ static uint32_t get_count(struct cursor *c, uint32_t max, size_t item)
 
 static void get_members(struct cursor *in, struct cluster *c)
 {
-    uint32_t n = get_count(in, CLUSTER_MEMBERS_MAX, 13);
+    uint32_t n = get_count(in, CLUSTER_MEMBERS_MAX, 14);
     for (uint32_t i = 0; i < n && !in->bad; i++) {
-        c->member[i].id = cursor_u32(in);
-        c->member[i].incarnation = cursor_u64(in);
-        cluster_get_text(in, c->member[i].client_addr, sizeof(c->member[i].client_addr));
-        if (c->member[i].id == 0 || (i && c->member[i].id <= c->member[i - 1].id))
+        cluster_get_member(in, &c->member[i]);
+        if (i && c->member[i].id <= c->member[i - 1].id)
             in->bad = true;
         c->n_members = i + 1;
     }
@@ -365,6 +515,22 @@ static void get_lists(struct cursor *in, struct cluster *c)
     }
 }
 
+static void get_rest(struct cursor *in, struct cluster *c)
+{
+    uint8_t paused = cursor_u8(in);
+    c->paused = paused == 1;
+    c->unsure_from = cursor_u64(in);
+    c->unsure_to = cursor_u64(in);
+    if (paused > 1)
+        in->bad = true;
+    uint32_t n = get_count(in, CLUSTER_FINISHED_MAX, FINISHED_MIN);
+    for (uint32_t i = 0; i < n && !in->bad; i++) {
+        struct cluster_finished f;
+        get_finished(in, &f);
+        cluster_add_finished(c, &f);
+    }
+}
+
 enum err cluster_decode(struct slice in, struct cluster *out)
 {
     struct cursor cur = cursor_of(in);
@@ -387,6 +553,7 @@ enum err cluster_decode(struct slice in, struct cluster *out)
     c.next_operator = cursor_u64(&cur);
     get_members(&cur, &c);
     get_lists(&cur, &c);
+    get_rest(&cur, &c);
     if (cur.bad || cur.left.n != 0) {
         cluster_close(&c);
         return ERR_CORRUPT;

@@ -19,10 +19,10 @@
 #include "common/base/slice.h"
 #include "common/meta/shard_map.h"
 
-#define CLUSTER_FORMAT 1u
+#define CLUSTER_FORMAT 2u
 #define CLUSTER_MEMBERS_MAX LIMIT_GROUP_MEMBERS
 #define CLUSTER_OPERATORS_MAX 1024u
-#define CLUSTER_STEPS_MAX 8u
+#define CLUSTER_STEPS_MAX 32u /* a merge that first moves five replicas */
 #define CLUSTER_FINISHED_MAX 128u
 #define CLUSTER_GROUPS_MAX LIMIT_SLOTS
 #define CLUSTER_REPLICAS_MAX 5u /* voters that cluster.init may lay */
@@ -98,7 +98,7 @@ enum cluster_origin {
 struct cluster_step {
     uint8_t kind;     /* enum cluster_step_kind */
     uint32_t node;    /* whom it concerns; 0: the group's leader */
-    uint64_t replica; /* 0: none */
+    uint64_t replica; /* 0: none, or (CREATE, ADD_STANDBY, PROMOTE) one to be drawn when added */
 };
 
 /* An ordered list of steps for one group; a new placement leader goes on with it. A group takes
@@ -108,7 +108,10 @@ struct cluster_operator {
     uint8_t kind;    /* enum cluster_operator_kind */
     uint8_t origin;  /* enum cluster_origin */
     bool queued;     /* waits for its turn (limits per node); at is 0 */
-    bool cancelling; /* a merge on its way back */
+    bool cancelling; /* given up: its steps now take back what it had made; see turned */
+    uint8_t turned;  /* cancelling: kind of the step under way when it turned; else 0 */
+    uint8_t outcome; /* cancelling: what it will end as, and why */
+    char why[128];
     uint64_t group;
     struct shard_epoch
         epoch;           /* of the group when it was made; a queued one does not start at another */
@@ -146,7 +149,11 @@ struct cluster {
     struct cluster_operator *operators;
     bool paused; /* no new balancing; repair and drains go on */
     uint32_t n_finished;
-    struct cluster_finished *finished; /* oldest first */
+    struct cluster_finished *finished; /* oldest first; room for CLUSTER_FINISHED_MAX */
+    /* After an import: groups of these ids that the state does not know may have been made after
+     * it was exported. Nobody is told to destroy them. from <= id < to. */
+    uint64_t unsure_from, unsure_to;
+    struct cluster_index *index; /* derived, never encoded (cluster_index.h); owned */
 };
 
 void cluster_init(struct cluster *c);
@@ -169,6 +176,17 @@ struct cluster_node *cluster_add_node(struct cluster *c, const struct cluster_no
 struct cluster_group *cluster_add_group(struct cluster *c, const struct shard_desc *d);
 struct cluster_operator *cluster_add_operator(struct cluster *c, const struct cluster_operator *o);
 void cluster_remove_operator(struct cluster *c, uint64_t id);
+void cluster_remove_group(struct cluster *c, uint64_t id);
+/* Forgets the oldest one if there are CLUSTER_FINISHED_MAX. */
+void cluster_add_finished(struct cluster *c, const struct cluster_finished *f);
+/* The group of that id is gone for good: neither in the state nor about to come into it. */
+bool cluster_group_is_gone(const struct cluster *c, uint64_t id);
+/* A replica that an operator makes, or has made and still has to list: not one to be destroyed. */
+bool cluster_replica_is_coming(const struct cluster *c, uint64_t group, uint64_t replica);
+/* The child of a split operator, as ordered and as it comes into the state. False if the group is
+ * not there or the slot does not cut it. */
+bool cluster_split_child(const struct cluster *c, const struct cluster_operator *o,
+                         struct shard_desc *out);
 
 /* The whole state, little-endian, beginning with CLUSTER_FORMAT. */
 void cluster_encode(const struct cluster *c, struct buf *out);
@@ -181,6 +199,8 @@ void cluster_get_text(struct cursor *c, char *out, size_t cap);
 void cluster_put_desc(struct buf *b, const struct shard_desc *d);
 /* Refuses (bad) slots, counts and ids out of range, and a replica or node given twice. */
 void cluster_get_desc(struct cursor *c, struct shard_desc *d);
+void cluster_put_member(struct buf *b, const struct cluster_member *m);
+void cluster_get_member(struct cursor *c, struct cluster_member *m);
 void cluster_put_operator(struct buf *b, const struct cluster_operator *o);
 void cluster_get_operator(struct cursor *c, struct cluster_operator *o);
 

@@ -27,7 +27,8 @@ enum cluster_command_kind {
     CLUSTER_CMD_OPERATOR_START = 11, /* a queued one begins */
     CLUSTER_CMD_PAUSE = 12,
     CLUSTER_CMD_MEMBER_REMOVE = 13,
-    CLUSTER_CMD_IMPORT = 14, /* a whole state takes the place of one without groups */
+    CLUSTER_CMD_IMPORT = 14, /* a whole state takes the place of one without groups; its members
+                                stay ours, its operators are dropped */
 };
 
 struct cluster_created {
@@ -46,7 +47,8 @@ struct cluster_command {
     uint32_t n_created;
     struct cluster_created *created; /* CREATED. Owned */
     struct cluster_operator op;      /* OPERATOR_ADD (ids ignored); _STEP (id, at: the step that is
-                                        proven); _END, _START (id) */
+                                        proven, deadline_ms: of the next one); _END (id); _START
+                                        (id, deadline_ms) */
     uint64_t now_ms;                 /* wall clock of the leader: STEP, END, START */
     uint8_t outcome;                 /* END: enum err */
     char why[128];                   /* END */
@@ -73,6 +75,9 @@ struct cluster_changes {
     void (*group)(void *arg, uint64_t group);
     void (*node)(void *arg, uint32_t node);
 };
+
+__attribute__((format(printf, 3, 4))) void cluster_refuse(struct cluster_result *out, enum err e,
+                                                          const char *fmt, ...);
 
 void cluster_apply(struct cluster *c, const struct cluster_command *cmd,
                    const struct cluster_changes *changes, struct cluster_result *out);

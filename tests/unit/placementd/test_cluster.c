@@ -211,15 +211,15 @@ START_TEST(test_members)
     struct cluster c;
     cluster_init(&c);
     for (uint32_t id = 3; id >= 1; id--) {
-        struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER, .member = {id, id * 10, "a:1"}};
+        struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER, .member = {id, id * 10, "a:1", ""}};
         ck_assert_int_eq(run(&c, &cmd).err, ERR_OK);
     }
     ck_assert_uint_eq(c.n_members, 3);
     ck_assert_uint_eq(c.member[0].id, 1);
-    struct cluster_command moved = {.kind = CLUSTER_CMD_MEMBER, .member = {2, 20, "b:1"}};
+    struct cluster_command moved = {.kind = CLUSTER_CMD_MEMBER, .member = {2, 20, "b:1", "b:2"}};
     ck_assert_int_eq(run(&c, &moved).err, ERR_OK);
     ck_assert_str_eq(cluster_find_member(&c, 2)->client_addr, "b:1");
-    struct cluster_command wiped = {.kind = CLUSTER_CMD_MEMBER, .member = {2, 21, "c:1"}};
+    struct cluster_command wiped = {.kind = CLUSTER_CMD_MEMBER, .member = {2, 21, "c:1", ""}};
     ck_assert_int_eq(run(&c, &wiped).err, ERR_FOREIGN);
     ck_assert_str_eq(cluster_find_member(&c, 2)->client_addr, "b:1");
     cluster_close(&c);
@@ -265,7 +265,7 @@ static struct cluster_command op_cmd(uint8_t kind, uint64_t group)
         .deadline_ms = 5,
         .reason = "n1 is 31% over the mean",
         .n_steps = 2,
-        .step = {{CLUSTER_STEP_ADD_STANDBY, 2, 30, 0}, {CLUSTER_STEP_PROMOTE, 2, 30, 0}}};
+        .step = {{CLUSTER_STEP_ADD_STANDBY, 2, 30}, {CLUSTER_STEP_PROMOTE, 2, 30}}};
     return cmd;
 }
 
@@ -291,9 +291,26 @@ START_TEST(test_operators)
     ck_assert_uint_eq(run(&c, &add).value, 2);
     struct cluster_command end = op_cmd(CLUSTER_CMD_OPERATOR_END, 3);
     end.op.id = 2;
-    run(&c, &end);
-    run(&c, &end);
+    end.outcome = ERR_SHUTTING_DOWN;
+    snprintf(end.why, sizeof(end.why), "an operator said so");
+    ck_assert_int_eq(run(&c, &end).err, ERR_OK);
+    ck_assert_int_eq(run(&c, &end).err, ERR_OK);
+    /* it may have listed the standby: that leaves first */
+    const struct cluster_operator *o = cluster_find_operator(&c, 2);
+    ck_assert(o->cancelling && o->turned == CLUSTER_STEP_ADD_STANDBY);
+    ck_assert_uint_eq(o->n_steps, 2);
+    step.op.id = 2;
+    step.op.at = 0;
+    run(&c, &step);
+    step.op.at = 1;
+    step.now_ms = 77;
+    run(&c, &step);
     ck_assert_uint_eq(c.n_operators, 0);
+    ck_assert_uint_eq(c.n_finished, 2);
+    ck_assert_int_eq(c.finished[0].outcome, ERR_OK);
+    ck_assert_int_eq(c.finished[1].outcome, ERR_SHUTTING_DOWN);
+    ck_assert_str_eq(c.finished[1].why, "an operator said so");
+    ck_assert_uint_eq(c.finished[1].ended_ms, 77);
     cluster_close(&c);
 }
 END_TEST
@@ -302,7 +319,7 @@ START_TEST(test_encode_decode)
 {
     struct cluster c, back;
     fill(&c);
-    struct cluster_command m = {.kind = CLUSTER_CMD_MEMBER, .member = {2, 20, "b:1"}};
+    struct cluster_command m = {.kind = CLUSTER_CMD_MEMBER, .member = {2, 20, "b:1", "b:2"}};
     run(&c, &m);
     struct cluster_command add = op_cmd(CLUSTER_CMD_OPERATOR_ADD, 3);
     run(&c, &add);
@@ -320,7 +337,7 @@ START_TEST(test_encode_decode)
     }
     buf_u8(&a, 0);
     ck_assert_int_eq(cluster_decode(buf_slice(&a), &back), ERR_CORRUPT);
-    a.p[0] = 2;
+    a.p[0] = 1;
     ck_assert_int_eq(cluster_decode(buf_slice(&a), &back), ERR_FORMAT);
     buf_close(&a);
     buf_close(&b);
@@ -361,9 +378,16 @@ START_TEST(test_largest_fits)
         for (uint32_t j = 0; j < CLUSTER_STEPS_MAX; j++)
             o.op.step[j].kind = CLUSTER_STEP_CREATE;
         memset(o.op.reason, 'r', sizeof(o.op.reason) - 1);
+        memset(o.op.why, 'w', sizeof(o.op.why) - 1);
         cluster_add_operator(&c, &o.op);
     }
     c.next_operator = CLUSTER_OPERATORS_MAX + 1;
+    for (uint32_t i = 0; i < CLUSTER_FINISHED_MAX; i++) {
+        struct cluster_finished f = {.id = i + 1, .group = 1, .kind = CLUSTER_OP_MOVE};
+        memset(f.reason, 'r', sizeof(f.reason) - 1);
+        memset(f.why, 'w', sizeof(f.why) - 1);
+        cluster_add_finished(&c, &f);
+    }
     struct buf b = {0};
     cluster_encode(&c, &b);
     ck_assert_uint_le(b.n, LIMIT_MANIFEST);

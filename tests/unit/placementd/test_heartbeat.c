@@ -110,7 +110,7 @@ START_TEST(test_destroy)
                                  .kind = CLUSTER_OP_MOVE,
                                  .group = 2,
                                  .n_steps = 1,
-                                 .step = {{CLUSTER_STEP_ADD_STANDBY, 4, 5, 0}}};
+                                 .step = {{CLUSTER_STEP_ADD_STANDBY, 4, 5}}};
     cluster_add_operator(&c, &o);
     struct msg_group_status s = status(2, 5, 1);
     struct msg_heartbeat h = {.node = 4, .incarnation = 4, .n_groups = 1, .groups = &s};

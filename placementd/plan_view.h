@@ -1,0 +1,36 @@
+/* Builds the planner's view from the replicated state and what the leader has heard.
+ *
+ * A group's descriptor is copied, as the leader hint goes into it; names are borrowed from the
+ * cluster. Node states: a lost node is DEAD; one that is down is DEAD after down_after_ns, unless
+ * it is in maintenance. Costs O(nodes + groups).
+ *
+ * Owner: the caller.  Thread: the loop.  Depends on: cluster, liveness, plan/view. */
+#ifndef PLACEMENTD_PLAN_VIEW_STORE_H
+#define PLACEMENTD_PLAN_VIEW_STORE_H
+
+#include "placementd/cluster.h"
+#include "placementd/liveness.h"
+#include "placementd/plan/view.h"
+
+struct plan_picture {
+    struct plan_view view; /* points into what follows and into the cluster */
+    struct plan_node *nodes;
+    struct plan_group *groups;
+    struct shard_desc *descs;
+};
+
+/* *out is initialised here; good until the cluster changes. */
+void plan_view_build(const struct cluster *c, const struct liveness *l,
+                     const struct plan_options *o, uint64_t down_after_ns, uint64_t now,
+                     uint64_t now_wall_ms, struct plan_picture *out);
+void plan_view_close(struct plan_picture *p);
+
+/* Moves under way (with_queued: or waiting) into and out of a node. */
+struct plan_flow {
+    uint32_t in, out;
+    uint64_t in_bytes;
+};
+void plan_view_flow(const struct cluster *c, uint32_t node, bool with_queued,
+                    struct plan_flow *out);
+
+#endif
