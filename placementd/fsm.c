@@ -56,7 +56,7 @@ static enum err file_decode(struct slice in, struct group_position *p, struct cl
 static enum err load(struct fsm *f, struct group_position *p, struct cluster *out)
 {
     struct buf bytes = {0};
-    enum err e = fs_read_file(f->path, &bytes);
+    enum err e = fs_read_durable(f->path, &bytes);
     if (e == ERR_OK)
         e = file_decode(buf_slice(&bytes), p, out);
     buf_close(&bytes);

@@ -29,7 +29,11 @@ enum err replica_swap_recover(const char *path)
     snprintf(old, sizeof old, "%s/db.old", path);
     enum err e = ERR_OK;
     if (fs_exists(old)) {
-        e = fs_exists(db) ? fs_rmdir_all(old) : fs_rename(old, db);
+        /* A process killed in between may have left names that a loss of power would take back: the
+         * new data must be there to stay before the old goes. */
+        e = fs_sync_dir(path);
+        if (e == ERR_OK)
+            e = fs_exists(db) ? fs_rmdir_all(old) : fs_rename(old, db);
         if (e == ERR_OK)
             e = fs_sync_dir(path);
     }

@@ -150,7 +150,7 @@ static enum err check_owner(const struct data_dir *d, const char *program, const
 static enum err stamp_read(struct data_dir *d, const char *stamp_path, char *msg, size_t n)
 {
     struct buf b = {0};
-    enum err e = fs_read_file(stamp_path, &b);
+    enum err e = fs_read_durable(stamp_path, &b);
     if (e != ERR_OK) {
         snprintf(msg, n, "cannot read %s: %s", stamp_path, fs_last_error());
         return e;

@@ -53,6 +53,10 @@ const char *fs_last_error(void);
 /* Whole small files. fs_write_file writes PATH.tmp, syncs, renames and syncs the directory:
  * after ERR_OK the new contents survive a crash, before it the old ones. Max 64 MiB. */
 MUST_USE enum err fs_read_file(const char *path, struct buf *out);
+/* Reads a file of fs_write_file() whose contents will be relied on: its name is made durable first.
+ * A process killed between the rename and the directory's sync leaves new contents that the next
+ * one sees and a loss of power takes back. */
+MUST_USE enum err fs_read_durable(const char *path, struct buf *out);
 MUST_USE enum err fs_write_file(const char *path, struct slice contents);
 
 #endif

@@ -47,6 +47,16 @@ static void parent_of(const char *path, char out[PATH_BYTES])
         snprintf(out, PATH_BYTES, "%.*s", (int)(slash - path), path);
 }
 
+enum err fs_read_durable(const char *path, struct buf *out)
+{
+    char parent[PATH_BYTES];
+    if (!fs_exists(path))
+        return ERR_NOT_FOUND;
+    parent_of(path, parent);
+    enum err e = fs_sync_dir(parent);
+    return e == ERR_OK ? fs_read_file(path, out) : e;
+}
+
 enum err fs_write_file(const char *path, struct slice contents)
 {
     char temporary[PATH_BYTES], parent[PATH_BYTES];

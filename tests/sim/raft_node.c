@@ -322,7 +322,7 @@ static void start_replica(struct raft_node *n, unsigned g, unsigned members)
     r->replica = n->number;
     list_init(&r->pending);
     snprintf(path, sizeof path, "/n%u/state-%u", n->number, g);
-    e = fs_read_file(path, &b);
+    e = fs_read_durable(path, &b);
     if (e == ERR_OK) {
         if (!state_decode(buf_slice(&b), &r->machine, &o.durable))
             sim_violation("n%u: the saved state of group %u is damaged", n->number, g);
