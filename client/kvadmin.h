@@ -17,6 +17,8 @@ struct kvadmin_node {
     uint64_t leaders, replicas, bytes, disk_free, disk_size, cores;
     bool heard;
     uint64_t heard_ms;
+    bool draining;           /* whether it is up or not */
+    uint64_t maintenance_ms; /* so long yet; 0: none */
 };
 
 struct kvadmin_replica {
@@ -28,6 +30,7 @@ struct kvadmin_replica {
 
 struct kvadmin_group {
     uint64_t id, term, bytes, keys;
+    uint64_t reads, writes; /* a second */
     unsigned first_slot, last_slot;
     struct shard_epoch epoch;
     uint32_t leader; /* node; 0: not known */
@@ -44,7 +47,10 @@ struct kvadmin_member {
 
 struct kvadmin_operator {
     uint64_t id, group, step, steps;
-    char kind[32], reason[160];
+    uint64_t bytes, moved, age_ms;
+    bool queued;
+    char kind[32], reason[160], step_name[32], from[LIMIT_NAME + 1], to[LIMIT_NAME + 1];
+    char waits_for[160];
 };
 
 #define KVADMIN_REASONS 16u
@@ -52,6 +58,8 @@ struct kvadmin_operator {
 
 struct kvadmin_status {
     char cluster[64], health[32], leader_addr[64];
+    char summary[512]; /* health as a sentence */
+    bool paused;
     uint64_t version;
     uint32_t from, leader;
     bool authoritative; /* the leader's own answer */

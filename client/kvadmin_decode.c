@@ -84,11 +84,21 @@ static void get_heard(struct mp_reader *r, bool *heard, uint64_t *ms)
 }
 
 static const struct field node_fields[] = {
-    F(kvadmin_node, id, U32),     F(kvadmin_node, name, TEXT),     F(kvadmin_node, zone, TEXT),
-    F(kvadmin_node, host, TEXT),  F(kvadmin_node, address, TEXT),  F(kvadmin_node, peer, TEXT),
-    F(kvadmin_node, state, TEXT), F(kvadmin_node, leaders, U64),   F(kvadmin_node, replicas, U64),
-    F(kvadmin_node, bytes, U64),  F(kvadmin_node, disk_free, U64), F(kvadmin_node, disk_size, U64),
+    F(kvadmin_node, id, U32),
+    F(kvadmin_node, name, TEXT),
+    F(kvadmin_node, zone, TEXT),
+    F(kvadmin_node, host, TEXT),
+    F(kvadmin_node, address, TEXT),
+    F(kvadmin_node, peer, TEXT),
+    F(kvadmin_node, state, TEXT),
+    F(kvadmin_node, leaders, U64),
+    F(kvadmin_node, replicas, U64),
+    F(kvadmin_node, bytes, U64),
+    F(kvadmin_node, disk_free, U64),
+    F(kvadmin_node, disk_size, U64),
     F(kvadmin_node, cores, U64),
+    F(kvadmin_node, draining, BOOL),
+    F(kvadmin_node, maintenance_ms, U64),
 };
 
 static void node_other(struct mp_reader *r, struct slice name, void *obj)
@@ -109,7 +119,8 @@ static const struct field group_fields[] = {
     F(kvadmin_group, id, U64),          F(kvadmin_group, term, U64),
     F(kvadmin_group, bytes, U64),       F(kvadmin_group, keys, U64),
     F(kvadmin_group, first_slot, UINT), F(kvadmin_group, last_slot, UINT),
-    F(kvadmin_group, leader, U32),
+    F(kvadmin_group, leader, U32),      F(kvadmin_group, reads, U64),
+    F(kvadmin_group, writes, U64),
 };
 
 static void group_other(struct mp_reader *r, struct slice name, void *obj)
@@ -150,16 +161,21 @@ static void member_other(struct mp_reader *r, struct slice name, void *obj)
 }
 
 static const struct field operator_fields[] = {
-    F(kvadmin_operator, id, U64),    F(kvadmin_operator, group, U64),
-    F(kvadmin_operator, step, U64),  F(kvadmin_operator, steps, U64),
-    F(kvadmin_operator, kind, TEXT), F(kvadmin_operator, reason, TEXT),
+    F(kvadmin_operator, id, U64),         F(kvadmin_operator, group, U64),
+    F(kvadmin_operator, step, U64),       F(kvadmin_operator, steps, U64),
+    F(kvadmin_operator, kind, TEXT),      F(kvadmin_operator, reason, TEXT),
+    F(kvadmin_operator, bytes, U64),      F(kvadmin_operator, moved, U64),
+    F(kvadmin_operator, age_ms, U64),     F(kvadmin_operator, queued, BOOL),
+    F(kvadmin_operator, step_name, TEXT), F(kvadmin_operator, from, TEXT),
+    F(kvadmin_operator, to, TEXT),        F(kvadmin_operator, waits_for, TEXT),
 };
 
 static const struct field status_fields[] = {
     F(kvadmin_status, cluster, TEXT),       F(kvadmin_status, health, TEXT),
     F(kvadmin_status, leader_addr, TEXT),   F(kvadmin_status, version, U64),
     F(kvadmin_status, from, U32),           F(kvadmin_status, leader, U32),
-    F(kvadmin_status, authoritative, BOOL),
+    F(kvadmin_status, authoritative, BOOL), F(kvadmin_status, summary, TEXT),
+    F(kvadmin_status, paused, BOOL),
 };
 
 /* The count is bounded by the bytes that are left: skim has proven as much. */

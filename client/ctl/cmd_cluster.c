@@ -4,40 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/ctl/admin.h"
 #include "client/ctl/ctl.h"
 #include "client/ctl/output.h"
 #include "client/kvadmin.h"
-
-/* By name, as people count: n2 before n10. Ids are in the order of registration. */
-static int by_name(const void *a, const void *b)
-{
-    return strverscmp(((const struct kvadmin_node *)a)->name,
-                      ((const struct kvadmin_node *)b)->name);
-}
-
-static int get_status(struct ctl *ctl, struct kvadmin_status *s)
-{
-    char msg[512] = "";
-    kv_err e = kvadmin_status(ctl->url, ctl->timeout_ms, s, msg, sizeof(msg));
-    if (e == KV_OK) {
-        qsort(s->nodes, s->n_nodes, sizeof(*s->nodes), by_name);
-        return CTL_OK;
-    }
-    if (e == KV_UNKNOWN_METHOD)
-        return ctl_fail(ctl, CTL_USAGE, "UNKNOWN_METHOD",
-                        "The URL has to name placementd's addresses for this command.",
-                        "no placementd at %s", ctl->url);
-    return ctl_fail_kv(ctl, e, false, msg);
-}
-
-static const char *node_name(const struct kvadmin_status *s, uint32_t id, char buf[16])
-{
-    for (unsigned i = 0; i < s->n_nodes; i++)
-        if (s->nodes[i].id == id)
-            return s->nodes[i].name;
-    snprintf(buf, 16, id ? "#%u" : "-", id);
-    return buf;
-}
 
 /* ---- JSON ---- */
 
@@ -149,13 +119,13 @@ static void groups_table(const struct ctl *ctl, const struct kvadmin_status *s)
             size_t at = strlen(replicas);
             bool voter = strcmp(g->replica[k].role, "voter") == 0;
             snprintf(replicas + at, sizeof(replicas) - at, "%s%s%s", at ? "," : "",
-                     node_name(s, g->replica[k].node, buf), voter ? "" : "*");
+                     admin_node_name(s, g->replica[k].node, buf), voter ? "" : "*");
         }
         out_table_row(t);
         out_table_cell(t, "g%llu", (unsigned long long)g->id);
         out_table_cell(t, "%u-%u", g->first_slot, g->last_slot);
         out_table_cell(t, "%u.%u", g->epoch.range, g->epoch.members);
-        out_table_cell(t, "%s", node_name(s, g->leader, buf));
+        out_table_cell(t, "%s", admin_node_name(s, g->leader, buf));
         out_table_cell(t, "%s", replicas);
         out_table_cell(t, "%llu", (unsigned long long)g->keys);
         out_table_cell(t, "%s", out_size(g->bytes, size));
@@ -204,7 +174,7 @@ static int no_arguments(struct ctl *ctl, int argc, char **argv)
 static int status_for(struct ctl *ctl, int argc, char **argv, struct kvadmin_status *out)
 {
     int code = no_arguments(ctl, argc, argv);
-    return code == CTL_OK ? get_status(ctl, out) : code;
+    return code == CTL_OK ? admin_status(ctl, out) : code;
 }
 
 int cmd_status(struct ctl *ctl, int argc, char **argv)

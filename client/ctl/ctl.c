@@ -139,6 +139,8 @@ bool ctl_parse_duration(const char *text, unsigned *ms)
         scale = 1000;
     else if (strcmp(end, "m") == 0)
         scale = 60000;
+    else if (strcmp(end, "h") == 0)
+        scale = 3600000;
     else
         return false;
     if (v * scale > 86400000.0)

@@ -61,7 +61,7 @@ int ctl_usage(const struct ctl *ctl, const char *command, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 int ctl_exit_code(kv_err e);
 
-/* "30s", "500ms", "2m", "5" (seconds) into ms. */
+/* "30s", "500ms", "2m", "1h", "5" (seconds) into ms; a day at most. */
 bool ctl_parse_duration(const char *text, unsigned *ms);
 bool ctl_parse_u64(const char *text, unsigned long long *out);
 /* Asks for `word` to be typed; true with --yes. Never asks without a terminal. */
@@ -78,6 +78,38 @@ int cmd_status(struct ctl *ctl, int argc, char **argv);
 int cmd_nodes(struct ctl *ctl, int argc, char **argv);
 int cmd_groups(struct ctl *ctl, int argc, char **argv);
 int cmd_cluster_init(struct ctl *ctl, int argc, char **argv);
+int cmd_node_list(struct ctl *ctl, int argc, char **argv);
+int cmd_node_show(struct ctl *ctl, int argc, char **argv);
+int cmd_node_drain(struct ctl *ctl, int argc, char **argv);
+int cmd_node_undrain(struct ctl *ctl, int argc, char **argv);
+int cmd_node_remove(struct ctl *ctl, int argc, char **argv);
+int cmd_node_maintenance(struct ctl *ctl, int argc, char **argv);
+int cmd_group_list(struct ctl *ctl, int argc, char **argv);
+int cmd_group_show(struct ctl *ctl, int argc, char **argv);
+int cmd_group_split(struct ctl *ctl, int argc, char **argv);
+int cmd_group_merge(struct ctl *ctl, int argc, char **argv);
+int cmd_group_transfer(struct ctl *ctl, int argc, char **argv);
+int cmd_group_move(struct ctl *ctl, int argc, char **argv);
+int cmd_group_add(struct ctl *ctl, int argc, char **argv);
+int cmd_group_remove(struct ctl *ctl, int argc, char **argv);
+int cmd_rebalance_plan(struct ctl *ctl, int argc, char **argv);
+int cmd_rebalance_apply(struct ctl *ctl, int argc, char **argv);
+int cmd_rebalance_status(struct ctl *ctl, int argc, char **argv);
+int cmd_rebalance_watch(struct ctl *ctl, int argc, char **argv);
+int cmd_rebalance_pause(struct ctl *ctl, int argc, char **argv);
+int cmd_rebalance_resume(struct ctl *ctl, int argc, char **argv);
+int cmd_rebalance_cancel(struct ctl *ctl, int argc, char **argv);
+int cmd_operator_list(struct ctl *ctl, int argc, char **argv);
+int cmd_operator_cancel(struct ctl *ctl, int argc, char **argv);
+int cmd_why(struct ctl *ctl, int argc, char **argv);
+int cmd_hot(struct ctl *ctl, int argc, char **argv);
+int cmd_cluster_members(struct ctl *ctl, int argc, char **argv);
+int cmd_member_add(struct ctl *ctl, int argc, char **argv);
+int cmd_member_remove(struct ctl *ctl, int argc, char **argv);
+int cmd_map_export(struct ctl *ctl, int argc, char **argv);
+int cmd_map_import(struct ctl *ctl, int argc, char **argv);
+int cmd_cluster_recover(struct ctl *ctl, int argc, char **argv);
+int cmd_rolling_restart(struct ctl *ctl, int argc, char **argv);
 int cmd_doctor(struct ctl *ctl, int argc, char **argv);
 int cmd_playground(struct ctl *ctl, int argc, char **argv);
 int cmd_shell(struct ctl *ctl, int argc, char **argv);

@@ -13,12 +13,13 @@ static void print_help(void)
 {
     printf("kvctl - look at and steer a shardkv cluster\n\nusage: kvctl [options] COMMAND ...\n\n");
     for (size_t i = 0; i < ctl_n_commands; i++)
-        printf("  %-13s %s\n", ctl_commands[i].name, ctl_commands[i].what);
+        printf("  %-23s %s\n", ctl_commands[i].name, ctl_commands[i].what);
     printf("\noptions, before or after the command:\n"
            "  --url URL           kv://host:port,host:port (KV_URL; default: the playground's)\n"
            "  -o FORMAT           plain, table or json\n"
            "  --timeout T         of one call: 5s, 500ms\n"
            "  --yes               do not ask\n"
+           "  --dry-run           only say what would be done\n"
            "  --color WHEN        auto, always or never (NO_COLOR is honoured)\n"
            "  --help, --version   kvctl COMMAND --help tells more of a command\n"
            "\nexit codes: 0 ok; 1 a negative answer; 2 usage; 3 unreachable; 4 outcome unknown;\n"

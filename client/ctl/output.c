@@ -97,10 +97,54 @@ void out_json_bytes(json_t *object, const char *name, const void *data, size_t n
         return;
     }
     json_decref(text);
-    char long_name[64], *encoded = base64(data, n);
+    char long_name[64];
     snprintf(long_name, sizeof(long_name), "%s_base64", name);
-    json_object_set_new(object, long_name, json_string(encoded));
+    out_json_base64(object, long_name, data, n);
+}
+
+void out_json_base64(json_t *object, const char *name, const void *data, size_t n)
+{
+    char *encoded = base64(data, n);
+    json_object_set_new(object, name, json_string(encoded));
     free(encoded);
+}
+
+static int base64_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+void *out_from_base64(const char *text, size_t *n)
+{
+    size_t len = strlen(text), at = 0, pad = 0;
+    if (len % 4 != 0)
+        return NULL;
+    while (len > 0 && pad < 2 && text[len - 1] == '=') {
+        len--;
+        pad++;
+    }
+    unsigned char *out = malloc(len / 4 * 3 + 4);
+    if (!out)
+        abort();
+    unsigned bits = 0;
+    for (size_t i = 0; i < len; i++) {
+        int d = base64_digit(text[i]);
+        if (d < 0) {
+            free(out);
+            return NULL;
+        }
+        bits = (bits << 6 | (unsigned)d) & 0xffffff;
+        if (i % 4 != 0)
+            out[at++] = (unsigned char)(bits >> (6 - 2 * (i % 4)));
+    }
+    *n = at;
+    return out;
 }
 
 const char *out_size(uint64_t bytes, char buf[16])

@@ -24,6 +24,9 @@ void out_json(json_t *object);
 json_t *out_json_id(uint64_t id);
 /* {name: text} or, if it is no UTF-8, {name_base64: ...}. */
 void out_json_bytes(json_t *object, const char *name, const void *data, size_t n);
+void out_json_base64(json_t *object, const char *name, const void *data, size_t n);
+/* The bytes, malloc()ed, or NULL if it is no base64. */
+void *out_from_base64(const char *text, size_t *n);
 /* "1.9GiB" */
 const char *out_size(uint64_t bytes, char buf[16]);
 /* Text in a color if colors are on: 'r' red, 'g' green, 'y' yellow. */

@@ -171,7 +171,7 @@ static int stop_range(const struct ctl *ctl, const struct playground *pg, unsign
     return code;
 }
 
-static int stop(const struct ctl *ctl, const struct playground *pg, int only)
+int playground_stop(const struct ctl *ctl, const struct playground *pg, int only)
 {
     if (only >= 0)
         return stop_range(ctl, pg, (unsigned)only, (unsigned)only + 1);
@@ -232,7 +232,7 @@ static int destroy(const struct ctl *ctl, const struct playground *pg)
              pg->dir);
     if (!ctl_confirm(ctl, question, name ? name + 1 : pg->dir))
         return CTL_REFUSED;
-    int code = stop(ctl, pg, -1);
+    int code = playground_stop(ctl, pg, -1);
     if (code != CTL_OK)
         return code;
     /* Only what the playground made: the directory may be one that others use too. */
@@ -317,6 +317,16 @@ static int settle(struct ctl *ctl, const struct asked *a, bool start, struct pla
     return CTL_OK;
 }
 
+bool playground_open(const struct ctl *ctl, const char *dir, struct playground *pg)
+{
+    char real[PATH_MAX];
+    *pg = (struct playground){0};
+    if (!realpath(dir, real) || strlen(real) >= sizeof(pg->dir))
+        return false;
+    memcpy(pg->dir, real, strlen(real) + 1);
+    return playground_load(ctl, pg) && pg->exists;
+}
+
 int cmd_playground(struct ctl *ctl, int argc, char **argv)
 {
     struct playground pg;
@@ -340,6 +350,6 @@ int cmd_playground(struct ctl *ctl, int argc, char **argv)
     if (start)
         return playground_start(ctl, &pg, only);
     if (stopping)
-        return stop(ctl, &pg, only);
+        return playground_stop(ctl, &pg, only);
     return strcmp(what, "status") == 0 ? status(ctl, &pg) : destroy(ctl, &pg);
 }

@@ -31,6 +31,11 @@ int playground_find(const struct playground *pg, const char *name);
 /* Starts process i. False: printed. */
 bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsigned i);
 
+/* The one in `dir`. False: there is none. */
+bool playground_open(const struct ctl *ctl, const char *dir, struct playground *pg);
+/* Stops all, or only the process of that index. The exit code. */
+int playground_stop(const struct ctl *ctl, const struct playground *pg, int only);
+
 /* playground_start.c: `only` is the index of the one process to start, or -1. */
 int playground_start(struct ctl *ctl, struct playground *pg, int only);
 
