@@ -27,6 +27,7 @@ struct plan_node {
     uint64_t disk_free, disk_size; /* 0 of size: not known yet: nothing goes there */
     uint32_t incoming, outgoing;   /* moves under way into and out of it */
     uint64_t incoming_bytes;       /* of those into it: not in disk_free yet */
+    uint64_t down_ms;              /* not heard for so long; 0: heard, lost, or not known */
 };
 
 struct plan_group {
