@@ -269,8 +269,15 @@ void core_set_map(struct core *c, const struct shard_map *map)
             peer_forget(c->peers, old->node);
     }
     bool newer = map->version != c->map.version;
-    shard_map_close(&c->map);
+    struct shard_map old = c->map;
     shard_map_copy(&c->map, map);
+    /* What the shards here have said themselves may be ahead of placementd. */
+    for (uint32_t i = 0; i < old.n_shards; i++) {
+        const struct shard_desc *now = shard_map_find(&c->map, old.shards[i].first_slot);
+        if (now && shard_epoch_less(now->epoch, old.shards[i].epoch))
+            shard_map_put_shard(&c->map, &old.shards[i]);
+    }
+    shard_map_close(&old);
     if (newer)
         session_map_changed(c);
 }
@@ -279,9 +286,7 @@ void core_set_limits(struct core *c, uint64_t key_max, uint64_t value_max, uint6
 {
     c->key_max = key_max;
     c->value_max = value_max;
-    snapshot_rate_set(&c->fetch_rate, snapshot_rate);
-    if (c->snapshot_server)
-        snapshot_server_set_rate(c->snapshot_server, snapshot_rate);
+    load_configure(c, snapshot_rate);
 }
 
 void core_destroy_replica(struct core *c, uint64_t group, uint64_t replica)
@@ -403,6 +408,7 @@ static struct core *core_alloc(struct node *node, unsigned number, struct io *io
     c->conns = conn_set_create(io);
     c->tick.fn = on_tick;
     snapshot_rate_init(&c->fetch_rate, node->options.snapshot_rate);
+    c->load.configured = node->options.snapshot_rate;
     c->key_max = node->options.key_max;
     c->value_max = node->options.value_max;
     return c;

@@ -101,6 +101,7 @@ static void destroy(struct core *c, struct replica *r)
 static void look_after(struct core *c, struct replica *r, struct replica **largest)
 {
     replica_install_tick(r);
+    split_continue(r);
     if (r->doomed)
         return;
     if (r->state == REPLICA_BROKEN && r->group && replica_quiet(r)) {
@@ -122,7 +123,7 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
         replica_set_broken(r, ERR_IO, "the storage engine reports a background error");
     else if (!*largest || r->stats.memtable_bytes > (*largest)->stats.memtable_bytes)
         *largest = r;
-    if (r->stats.full)
+    if (r->stats.full || r->flush_wanted)
         replica_maintain(r);
 }
 
@@ -135,7 +136,7 @@ void maintenance_bury(struct core *c)
     tombstones_save(&c->tombstones);
     while (map_next(&c->replicas, &it, NULL, &value)) {
         struct replica *r = value;
-        if (r->doomed && r->tombstone <= c->tombstones.saved && replica_quiet(r))
+        if (r->doomed && r->tombstone <= c->tombstones.saved && replica_quiet(r) && !split_holds(r))
             destroy(c, r);
     }
 }
@@ -150,6 +151,7 @@ void maintenance_tick(struct core *c)
     while (map_next(&c->replicas, &it, NULL, &value))
         look_after(c, value, &largest);
     maintenance_bury(c);
+    load_tick(c);
     uint64_t used = engine_memtable_bytes(engine), budget = engine_memtable_budget(engine);
     c->over_memory = used > budget + budget / 2;
     if (used > budget / 4 * 3 && largest)

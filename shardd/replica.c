@@ -79,7 +79,7 @@ enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
 
 /* ---- what the group asks ---- */
 
-static void write_batch_to_engine(struct replica *r)
+void replica_write(struct replica *r)
 {
     replica_store(r->batch, &r->shard, &r->applied);
     enum err e = engine_write(r->db, r->batch);
@@ -115,7 +115,7 @@ static void on_apply(void *arg, const struct group_entry *e)
     bool conditions = false, change = shard_change_is(e->payload);
     enum err result = change ? ERR_OK : apply_needs_engine(e->payload, &conditions);
     if (result == ERR_OK && conditions && engine_batch_count(r->batch) > 0)
-        write_batch_to_engine(r); /* the conditions must see it */
+        replica_write(r); /* the conditions must see it */
     r->replying = write_path_take(&r->writes, e->index, e->term);
     if (result == ERR_OK && change)
         result = replica_apply_change(r, e);
@@ -138,7 +138,8 @@ static void on_applied(void *arg)
         return;
     r->applied = *group_applied(r->group);
     write_path_skipped(&r->writes, r->applied.index);
-    write_batch_to_engine(r);
+    replica_write(r);
+    split_continue(r);
 }
 
 static void on_state(void *arg, enum group_state state, uint64_t term,
@@ -210,6 +211,7 @@ struct replica *replica_alloc(struct core *core, uint64_t group_id)
     write_path_init(&r->writes);
     read_path_init(&r->reads);
     list_init(&r->dirty);
+    split_init(&r->split);
     r->batch = engine_batch_create();
     map_set(&core->replicas, group_id, r);
     return r;
@@ -232,11 +234,16 @@ void replica_run(struct replica *r, const struct group_position *position, bool 
         replica_set_broken(r, ERR_CORRUPT, "there is data but no log of it in the WAL");
         return;
     }
+    enum err e = split_load(r);
+    if (e != ERR_OK) {
+        replica_set_broken(r, e, "the notes of its splits cannot be read");
+        return;
+    }
     r->applied = *position;
     r->durable_index = position->index;
     r->state = REPLICA_RUNNING;
     merge_opened(r);
-    enum err e = group_start(c->groups, &o, &r->group);
+    e = group_start(c->groups, &o, &r->group);
     if (e != ERR_OK) {
         r->group = NULL;
         replica_set_broken(r, e, "the log in the WAL does not fit the data");
@@ -299,6 +306,7 @@ void replica_close(struct replica *r, enum err why)
     if (r->db)
         engine_close(r->db);
     engine_batch_destroy(r->batch);
+    split_close(&r->split);
     list_remove(&r->dirty);
     map_remove(&r->core->replicas, r->shard.group);
     free(r);
@@ -404,6 +412,7 @@ void replica_reopen(struct replica *r)
 struct maintain_work {
     struct io_work work;
     struct replica *replica;
+    bool wanted; /* begun after a FLUSH */
     enum err result;
     struct shard shard;
     struct group_position position;
@@ -431,7 +440,10 @@ static void maintain_done(struct io_work *work)
         r->durable_index = w->position.index;
         group_compact(r->group, &w->position);
     }
+    if (w->wanted)
+        split_flushed(r);
     free(w);
+    split_continue(r);
 }
 
 void replica_maintain(struct replica *r)
@@ -442,6 +454,8 @@ void replica_maintain(struct replica *r)
     w->work.run = maintain_run;
     w->work.done = maintain_done;
     w->replica = r;
+    w->wanted = r->flush_wanted;
+    r->flush_wanted = false;
     r->busy_offload = true;
     r->core->offload_jobs++;
     io_offload(r->core->io, &w->work);

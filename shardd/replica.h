@@ -15,8 +15,10 @@
 
 #include "common/raft/group.h"
 #include "shardd/engine.h"
+#include "shardd/load.h"
 #include "shardd/read_path.h"
 #include "shardd/shard.h"
+#include "shardd/split.h"
 #include "shardd/write_path.h"
 
 struct core;
@@ -41,6 +43,7 @@ struct replica {
     uint64_t reopen_at;    /* core's tick of the next try */
     uint64_t reopen_ticks; /* ticks between the last tries */
 
+    struct load_ops ops;
     struct write_path writes;
     struct read_path reads;
     struct list dirty; /* core's list of replicas with work for the turn's end */
@@ -61,6 +64,8 @@ struct replica {
     bool doomed;        /* to be closed and its data destroyed, once nothing is under way */
     uint64_t tombstone; /* doomed: the version of the tombstones that has to be durable first */
     bool routed;        /* router_add() */
+    bool flush_wanted;  /* FLUSH was applied: replica_maintain() as soon as that is possible */
+    struct split split;
 
     /* A merge (merge_copy.h). */
     struct merge_copy *copy; /* phase TARGET: of the source's data; else NULL */
@@ -113,6 +118,9 @@ MUST_USE enum err replica_propose_change(struct replica *r, struct shard_change 
 bool replica_change_unsettled(const struct replica *r);
 /* Applies a committed one. ERR_CORRUPT, ERR_FORMAT: nothing may go on. */
 MUST_USE enum err replica_apply_change(struct replica *r, const struct group_entry *entry);
+
+/* Writes r->batch with shard and position. Not while entries are being applied. */
+void replica_write(struct replica *r);
 
 /* ---- for replica_create.c ---- */
 

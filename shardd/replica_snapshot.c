@@ -175,6 +175,7 @@ static enum err adopt_identity(struct replica_install *in)
     if (e == ERR_OK) {
         in->shard.replica = r->shard.replica;
         struct engine_batch *b = engine_batch_create();
+        split_adopt(b, &in->shard);
         replica_store(b, &in->shard, &in->position);
         e = engine_write(db, b);
         engine_batch_destroy(b);
@@ -314,6 +315,7 @@ static void swap_done(struct io_work *work)
         r->durable_index = in->position.index;
         router_add(&r->core->router, r);
         engine_batch_clear(r->batch);
+        split_close(&r->split); /* its own notes went with the old database, the sender's too */
         merge_opened(r);
         write_path_skipped(&r->writes, in->position.index);
         log_info("snapshot_installed", "core=%u group=%llu index=%llu", r->core->number,

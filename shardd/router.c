@@ -14,6 +14,7 @@
 #include "shardd/session.h"
 
 #define RETRY_NO_LEADER_MS 50u
+#define RETRY_STARTING_MS 5u
 #define RETRY_BUSY_MS 20u
 #define RETRY_NO_SPACE_MS 1000u
 
@@ -204,6 +205,26 @@ static void not_leader(struct core *core, const struct origin *o, const struct r
         refuse(core, o, ERR_NO_LEADER, NULL, RETRY_NO_LEADER_MS, &desc);
 }
 
+/* No replica of this core claims the slot. */
+static void not_here(struct core *core, const struct origin *o, uint16_t slot, struct slice raw)
+{
+    const struct shard_desc *desc = shard_map_find(&core->map, slot);
+    unsigned to = desc ? core_of_group(core->node, desc->group) : core->number;
+    bool ours = false, ours_leads = true;
+    for (uint32_t i = 0; desc && i < desc->n_replicas; i++) {
+        bool here = desc->replica[i].node == core->node_id;
+        ours = ours || here;
+        if (desc->replica[i].replica == desc->leader)
+            ours_leads = here;
+    }
+    if (ours && to != core->number && o->session && raw.n > 0)
+        forward(core, to, o, raw);
+    else if (ours && ours_leads) /* not yet: it is being made */
+        refuse(core, o, ERR_NO_LEADER, NULL, RETRY_STARTING_MS, desc);
+    else
+        refuse(core, o, ERR_WRONG_SHARD, NULL, 0, desc);
+}
+
 void router_dispatch(struct core *core, struct session *session, uint32_t remote_core,
                      uint64_t remote_session, uint32_t msgid, const struct msg_kv_request *m,
                      struct slice raw)
@@ -214,15 +235,7 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
     uint16_t slot = slot_of_key(m->key);
     struct replica *r = core->router.slot[slot];
     if (!r) {
-        const struct shard_desc *desc = shard_map_find(&core->map, slot);
-        unsigned to = desc ? core_of_group(core->node, desc->group) : core->number;
-        bool here = false;
-        for (uint32_t i = 0; desc && i < desc->n_replicas; i++)
-            here = here || desc->replica[i].node == core->node_id;
-        if (here && to != core->number && session && raw.n > 0)
-            forward(core, to, &o, raw);
-        else
-            refuse(core, &o, ERR_WRONG_SHARD, NULL, 0, desc);
+        not_here(core, &o, slot, raw);
         return;
     }
     if (r->shard.phase == SHARD_PHASE_FROZEN) {

@@ -32,6 +32,13 @@ static inline bool shard_owns(const struct shard *s, uint16_t slot)
     return slot >= s->first_slot && slot <= s->last_slot && s->phase != SHARD_PHASE_FROZEN;
 }
 
+/* Its data stays in the database: owned (frozen or not), or being taken in. */
+static inline bool shard_keeps(const struct shard *s, uint16_t slot)
+{
+    return (slot >= s->first_slot && slot <= s->last_slot) ||
+           (s->phase == SHARD_PHASE_TARGET && slot >= s->peer_first && slot <= s->peer_last);
+}
+
 void shard_encode(const struct shard *s, struct buf *out);
 /* ERR_FORMAT, ERR_CORRUPT. Leaves the cursor behind it. */
 MUST_USE enum err shard_decode(struct cursor *c, struct shard *out);

@@ -12,8 +12,9 @@ const char *shard_change_name(uint8_t kind)
         [SHARD_MERGE_OWN] = "merge_own",
         [SHARD_MERGE_ABORT] = "merge_abort",
         [SHARD_MERGE_UNFREEZE] = "merge_unfreeze",
+        [SHARD_FLUSH] = "flush",
     };
-    return kind >= SHARD_SPLIT && kind <= SHARD_MERGE_UNFREEZE ? names[kind] : "unknown";
+    return kind >= SHARD_SPLIT && kind <= SHARD_FLUSH ? names[kind] : "unknown";
 }
 
 /* ---- bytes ---- */
@@ -115,7 +116,7 @@ enum err shard_change_decode(struct slice payload, struct shard_change *out)
     s.time_ms = cursor_u64(&c);
     if (c.bad || s.kind < SHARD_SPLIT || s.op == 0)
         return ERR_CORRUPT;
-    if (s.kind > SHARD_MERGE_UNFREEZE)
+    if (s.kind > SHARD_FLUSH)
         return ERR_FORMAT; /* of a newer release: nothing may go on without it */
     if (has_other(s.kind) && !decode_other(&c, s.kind, &s.other))
         return ERR_CORRUPT;
@@ -247,6 +248,8 @@ static enum err apply_kind(struct shard *s, const struct shard_change *c, uint64
         return apply_abort(s, c);
     case SHARD_MERGE_UNFREEZE:
         return apply_unfreeze(s, c);
+    case SHARD_FLUSH:
+        return ERR_OK;
     default:
         return ERR_REFUSED;
     }

@@ -15,8 +15,9 @@
  *   OWN       the target's range grows by the source's; versions and time go on above both
  *   ABORT     the target lets go: no later OWN of this operator counts. Then
  *   UNFREEZE  the source serves again
+ *   FLUSH     nothing changes; each replica makes what it has durable, before a SPLIT
  *
- * Each of them but TARGET, INTENT and ABORT moves the range epoch, above that of all involved.
+ * Each of them but TARGET, INTENT, ABORT and FLUSH moves the range epoch, above that of all involved.
  *
  * ABORT and UNFREEZE count also if their TARGET or INTENT has not come: from then on it never will.
  * When a merge is over, on either side, the phase is NONE and shard.merge its operator.
@@ -41,6 +42,7 @@ enum shard_change_kind {
     SHARD_MERGE_OWN = 5,
     SHARD_MERGE_ABORT = 6,
     SHARD_MERGE_UNFREEZE = 7,
+    SHARD_FLUSH = 8,
 };
 
 struct shard_change {

@@ -4,15 +4,63 @@
  * parent's database, so each replica makes the child by itself, from a checkpoint taken any time
  * after, at position {1, 1, 1, members of the entry}: the same on all.
  *
- * Owner: struct replica (the parent).  Thread: its core; copying on offload threads. */
+ *   split_step     leader: FLUSH is logged, and when its own flush is done, SPLIT: the checkpoint
+ *                  flushes what has been written since, which is then little
+ *   split_applied  the child is noted in the parent's database, in the batch of the new range
+ *   a job          checkpoint, identity of the child, directory under its name; on an offload
+ *                  thread, one at a time, tried again until it works, over restarts too
+ *   then           the child's core runs it; the parent drops the note and the child's slots
+ *
+ * A directory of the child that is there already is left as it is: made before a crash, or by an
+ * order to join.
+ *
+ * Owner: struct replica (the parent).  Thread: its core; jobs on offload threads.
+ * Depends on: core, replica, shard_change. */
 #ifndef SHARDD_SPLIT_H
 #define SHARDD_SPLIT_H
 
+#include "common/base/list.h"
+#include "common/wire/msg_placement.h"
+#include "shardd/engine.h"
 #include "shardd/shard_change.h"
 
 struct replica;
 
-/* At the entry's apply. The shard has its new range already. */
+/* Embedded in struct replica. */
+struct split {
+    struct list children; /* that are not made here yet; in order of their entries */
+    unsigned failures;    /* of the job, in a row */
+    uint64_t retry_at;    /* core's tick */
+
+    /* Leader: the split that is being prepared. */
+    struct shard_change next; /* kind 0: none */
+    bool flushed;             /* what was there when it was ordered is durable here */
+};
+
+void split_init(struct split *s);
+void split_close(struct split *s);
+/* Reads the notes of `r` from its database, in place of those in memory. ERR_CORRUPT, ERR_FORMAT,
+ * or the engine's. */
+MUST_USE enum err split_load(struct replica *r);
+
+/* An order MSG_STEP_SPLIT. Leader only. ERR_OK: under way, or done already. ERR_BUSY, ERR_NO_SPACE:
+ * not now, the step comes again. ERR_WRONG_EPOCH, ERR_REFUSED (range or replicas do not fit). */
+MUST_USE enum err split_step(struct replica *r, const struct msg_step *step);
+/* At the entry's apply: the shard has its new range already. Adds to r->batch. */
 void split_applied(struct replica *r, const struct shard_change *c, uint64_t index);
+/* A flush of this replica has ended that began after FLUSH was applied. */
+void split_flushed(struct replica *r);
+/* Begins the next job if there is one to do and nothing else uses the engine. */
+void split_continue(struct replica *r);
+/* Group id of the first child that is not made here yet; 0: none. For the report. */
+uint64_t split_pending(const struct replica *r);
+/* The replica must not be destroyed yet: a child is still to be made of it. */
+bool split_holds(const struct replica *r);
+
+/* Deletes the data of those of the slots that the shard neither owns nor takes in. */
+void split_forget(struct engine_batch *b, const struct shard *s, uint16_t first, uint16_t last);
+/* For a database that comes from another node: it keeps what is the shard's, not the sender's
+ * notes. */
+void split_adopt(struct engine_batch *b, const struct shard *s);
 
 #endif

@@ -106,7 +106,7 @@ END_TEST
 START_TEST(another_epoch_is_late)
 {
     static const struct shard_epoch late[] = {{4, 3}, {6, 3}, {5, 2}, {5, 4}};
-    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_MERGE_UNFREEZE; kind++) {
+    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_FLUSH; kind++) {
         for (size_t k = 0; k < sizeof late / sizeof *late; k++) {
             for (uint8_t phase = 0; phase < 4; phase++) {
                 struct shard s = shard_in(phase), before = s;
@@ -116,6 +116,18 @@ START_TEST(another_epoch_is_late)
                 assert_same(&s, &before);
             }
         }
+    }
+}
+END_TEST
+
+START_TEST(a_flush_changes_nothing_but_time)
+{
+    for (uint8_t phase = 0; phase < 4; phase++) {
+        struct shard s = shard_in(phase), want = s;
+        struct shard_change c = change_of(SHARD_FLUSH);
+        want.time_ms = 6000;
+        ck_assert_int_eq(shard_change_apply(&s, &c, 50), ERR_OK);
+        assert_same(&s, &want);
     }
 }
 END_TEST
@@ -268,7 +280,7 @@ END_TEST
 
 START_TEST(bytes_there_and_back)
 {
-    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_MERGE_UNFREEZE; kind++) {
+    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_FLUSH; kind++) {
         struct shard_change c = change_of(kind), back;
         struct buf b = {0}, again = {0};
         shard_change_encode(&c, &b);
@@ -313,7 +325,7 @@ START_TEST(malformed_ones_are_refused)
     b.p[0] = COMMAND_CHANGE_FORMAT;
     b.p[1] = 0;
     ck_assert_int_eq(shard_change_decode(buf_slice(&b), &out), ERR_CORRUPT);
-    b.p[1] = SHARD_MERGE_UNFREEZE + 1;
+    b.p[1] = SHARD_FLUSH + 1;
     ck_assert_int_eq(shard_change_decode(buf_slice(&b), &out), ERR_FORMAT);
     buf_close(&b);
     ck_assert(!shard_change_is(slice_of("", 0)));
@@ -363,7 +375,7 @@ START_TEST(mutations_do_no_harm)
     struct rng rng;
     rng_seed(&rng, 1);
     for (unsigned i = 0; i < 50000; i++) {
-        struct shard_change c = change_of((uint8_t)(1 + rng_below(&rng, 7))), back;
+        struct shard_change c = change_of((uint8_t)(1 + rng_below(&rng, 8))), back;
         struct buf b = {0};
         shard_change_encode(&c, &b);
         b.p[rng_below(&rng, b.n)] = (uint8_t)rng_next(&rng);
@@ -416,6 +428,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, each_kind_in_each_phase);
     tcase_add_test(t, another_epoch_is_late);
+    tcase_add_test(t, a_flush_changes_nothing_but_time);
     tcase_add_test(t, another_operator_is_refused);
     tcase_add_test(t, splits_of_both_ends_and_of_wrong_ranges);
     tcase_add_test(t, merges_take_neighbours_only);
