@@ -17,6 +17,7 @@
 #include "common/net/peer.h"
 #include "common/raft/group_set.h"
 #include "common/raft/snapshot_wire.h"
+#include "shardd/load.h"
 #include "shardd/replica.h"
 #include "shardd/router.h"
 #include "shardd/tombstone.h"
@@ -38,6 +39,7 @@ struct node_options {
     uint64_t log_memory; /* of the node; divided among the cores */
     unsigned election_timeout_ms, heartbeat_ms;
     uint64_t snapshot_rate; /* bytes/s, 0: none */
+    uint64_t merge_chunk;   /* bytes of a merge's copy at a time; 0: 256 KiB */
 };
 
 /* What all cores of a node see. */
@@ -69,6 +71,7 @@ struct core {
     struct snapshot_store *snapshots;
     struct snapshot_server *snapshot_server;
     struct snapshot_rate fetch_rate;
+    struct load load;
     uint64_t key_max, value_max; /* of node_options, until core_set_limits() */
     uint8_t cluster[16];
     uint32_t node_id; /* 0 until then */

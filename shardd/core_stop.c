@@ -31,7 +31,8 @@ static bool drained(struct core *c)
         /* BUSY: one is under way, or it has just ended: the next tick looks again. REFUSED: there
          * is no other voter to hand it to. */
         struct replica *r = core_find_replica(c, group_id(g));
-        leading += r && handover_begin(r, 0) != ERR_REFUSED;
+        enum err e = r ? handover_begin(r, 0) : ERR_REFUSED;
+        leading += e == ERR_OK || e == ERR_BUSY;
     }
     return leading == 0 && c->n_requests == 0;
 }

@@ -8,9 +8,12 @@
 #include "common/base/crc32c.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/version.h"
 #include "common/io/fs.h"
 #include "common/wire/msg_map.h"
 #include "common/wire/skim.h"
+#include "shardd/describe.h"
+#include "shardd/step.h"
 
 #define MAP_MAGIC                                                                                  \
     0x4d564b53u /* "SKVM": the file `map`: magic, format, length, crc32c, MessagePack */
@@ -24,6 +27,8 @@ struct front {
     struct report *report;
     unsigned next_core;
     struct gather *gather;
+    unsigned movers; /* cores that move snapshots, as last gathered */
+    uint64_t share;  /* bytes/s that each core was told last */
     atomic_bool kicked;
     bool registered; /* in this run */
 
@@ -216,15 +221,8 @@ static void on_map(void *arg, const struct shard_map *map)
 
 static void deliver_step(struct core *c, void *arg)
 {
-    struct msg_step *s = arg;
-    struct replica *r = core_find_replica(c, s->shard.group);
-    if (c->stage == 0 && c->peers) {
-        if (s->kind == MSG_STEP_CREATE_REPLICA && !r && !s->join && !c->no_space)
-            replica_create(c, &s->shard, s->replica, s->campaign);
-        else if (s->kind == MSG_STEP_DESTROY_REPLICA && r)
-            core_destroy_replica(c, s->shard.group, s->replica);
-    }
-    free(s);
+    step_run(c, arg);
+    free(arg);
 }
 
 static void on_step(void *arg, const struct msg_step *step)
@@ -234,6 +232,33 @@ static void on_step(void *arg, const struct msg_step *step)
               mem_dup(step, sizeof *step));
 }
 
+/* ---- bandwidth ---- */
+
+struct rate_mail {
+    uint64_t bytes_per_s;
+};
+
+static void deliver_rate(struct core *c, void *arg)
+{
+    struct rate_mail *m = arg;
+    load_order(c, m->bytes_per_s);
+    free(m);
+}
+
+/* What the node may take is shared by the cores that move something now. */
+static void on_rate(void *arg, uint64_t bytes_per_s)
+{
+    struct front *f = arg;
+    uint64_t share = bytes_per_s ? bytes_per_s / (f->movers ? f->movers : 1) + 1 : 0;
+    if (share == f->share)
+        return;
+    f->share = share;
+    for (unsigned i = 0; i < f->node->options.cores; i++) {
+        struct rate_mail m = {share};
+        core_post(f->node->core[i], deliver_rate, mem_dup(&m, sizeof m));
+    }
+}
+
 /* ---- status ---- */
 
 struct gather {
@@ -241,47 +266,15 @@ struct gather {
     unsigned left;
     struct core *home;
     struct buf groups; /* struct msg_group_status */
+    uint64_t p99_us, moving;
+    unsigned movers; /* cores that move snapshots */
 };
 
 struct gather_part {
     struct gather *gather;
     struct buf groups;
+    uint64_t p99_us, moving;
 };
-
-static void describe_status(const struct replica *r, struct msg_group_status *out)
-{
-    struct shard_desc desc;
-    replica_describe(r, &desc);
-    *out = (struct msg_group_status){
-        .group = r->shard.group,
-        .replica = r->shard.replica,
-        .epoch = r->shard.epoch,
-        .first_slot = r->shard.first_slot,
-        .last_slot = r->shard.last_slot,
-        .leader = desc.leader,
-        .applied = r->applied.index,
-        .bytes = r->stats.disk_bytes + r->stats.memtable_bytes,
-        .keys = r->stats.keys,
-        .state = r->state == REPLICA_BROKEN       ? MSG_REPLICA_BROKEN
-                 : r->state == REPLICA_INSTALLING ? MSG_REPLICA_INSTALLING
-                                                  : MSG_REPLICA_FOLLOWER,
-    };
-    const struct group_member *self = group_conf_find(&r->applied.conf, r->shard.replica);
-    out->role = self ? self->role : GROUP_SPARE;
-    if (!r->group || r->state != REPLICA_RUNNING)
-        return;
-    out->term = group_term(r->group);
-    out->state = (uint8_t)group_state_of(r->group);
-    if (!replica_is_leader(r))
-        return;
-    out->n_members = r->applied.conf.n;
-    for (uint32_t i = 0; i < r->applied.conf.n; i++) {
-        const struct group_member *m = &r->applied.conf.member[i];
-        out->member[i] = (struct msg_member_status){
-            m->replica, m->node, m->role,
-            m->replica == r->shard.replica ? r->applied.index : group_match(r->group, m->replica)};
-    }
-}
 
 static void gather_reply(struct core *home, void *arg)
 {
@@ -289,16 +282,23 @@ static void gather_reply(struct core *home, void *arg)
     struct gather *g = part->gather;
     buf_append(&g->groups, part->groups.p, part->groups.n);
     buf_close(&part->groups);
+    g->p99_us = part->p99_us > g->p99_us ? part->p99_us : g->p99_us;
+    g->moving += part->moving;
+    g->movers += part->moving > 0;
     free(part);
     if (--g->left > 0)
         return;
     if (g->front) {
         struct msg_heartbeat h = {.disk_free = home->disk_free,
                                   .disk_size = home->disk_size,
+                                  .write_p99_us = g->p99_us,
+                                  .moving = g->moving,
+                                  .version = SHARDKV_VERSION,
                                   .groups = (struct msg_group_status *)(void *)g->groups.p,
                                   .n_groups =
                                       (uint32_t)(g->groups.n / sizeof(struct msg_group_status))};
         g->front->gather = NULL;
+        g->front->movers = g->movers;
         report_fill(g->front->report, &h);
     }
     buf_close(&g->groups);
@@ -315,9 +315,11 @@ static void gather_ask(struct core *c, void *arg)
         if (r->state == REPLICA_STARTING)
             continue;
         struct msg_group_status status;
-        describe_status(r, &status);
+        describe_replica(r, &status);
         buf_append(&part->groups, &status, sizeof status);
     }
+    part->p99_us = load_write_p99(&c->load);
+    part->moving = c->load.moving;
     core_post(part->gather->home, gather_reply, part);
 }
 
@@ -445,6 +447,7 @@ enum err front_create(const struct front_options *o, struct front **out, char *m
         .on_registered = on_registered,
         .collect = on_collect,
         .on_step = on_step,
+        .on_rate = on_rate,
         .on_map = on_map,
         .on_refused = on_refused,
     };

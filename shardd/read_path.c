@@ -38,6 +38,7 @@ void read_path_add(struct replica *r, struct request *request)
     if (list_empty(&r->reads.gathered))
         replica_mark_dirty(r);
     list_push_back(&r->reads.gathered, &request->link);
+    r->ops.reads++;
 }
 
 static void answer(struct request *request, enum err e, const struct engine_value *value)

@@ -281,6 +281,8 @@ static void on_heartbeat_reply(struct report *r, const struct rpc_message *m)
     if (reply.version > r->map.version && r->asked_map == 0)
         send_watch(r);
     schedule(r);
+    if (r->o.on_rate)
+        r->o.on_rate(r->o.arg, reply.move_rate);
     for (uint32_t i = 0; i < reply.n_steps; i++)
         r->o.on_step(r->o.arg, &reply.steps[i]);
     msg_heartbeat_reply_close(&reply);

@@ -42,6 +42,8 @@ struct report_options {
     void (*collect)(void *arg, struct report *r);
     /* One order; borrowed until return. Idempotent. */
     void (*on_step)(void *arg, const struct msg_step *step);
+    /* Bytes/s that snapshots of this node may take, 0: no limit; with every answer. May be NULL. */
+    void (*on_rate)(void *arg, uint64_t bytes_per_s);
     /* A newer map, whole; borrowed until return. Versions never go back; the same version may come
      * again with newer leader hints. */
     void (*on_map)(void *arg, const struct shard_map *map);

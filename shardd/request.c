@@ -31,7 +31,8 @@ struct request *request_create(struct core *core, struct session *session, uint3
     if (key_size)
         memcpy(r->key, m->key.p, key_size);
     uint64_t ms = m->deadline_ms ? m->deadline_ms : DEADLINE_DEFAULT_MS;
-    r->deadline = io_now(core->io) + (ms < DEADLINE_MAX_MS ? ms : DEADLINE_MAX_MS) * NS_PER_MS;
+    r->born = io_now(core->io);
+    r->deadline = r->born + (ms < DEADLINE_MAX_MS ? ms : DEADLINE_MAX_MS) * NS_PER_MS;
     if (r->deadline < core->next_deadline)
         core->next_deadline = r->deadline;
     list_init(&r->link);
@@ -111,9 +112,10 @@ static void answer_end(struct answer *a, struct core *core, uint32_t remote_core
     core->stats.replies++;
 }
 
-static void request_free(struct request *r)
+static void request_free(struct request *r, enum err e)
 {
     struct core *core = r->core;
+    stats_answered(&core->stats, r->method, e, io_now(core->io) - r->born);
     CHECK(core->n_requests > 0 && core->request_bytes >= r->bytes);
     core->n_requests--;
     core->request_bytes -= r->bytes;
@@ -141,7 +143,7 @@ void request_reply_value(struct request *r, struct slice value, uint64_t version
     }
     msg_kv_put_get_result(a.out, r->msgid, value, version);
     answer_end(&a, r->core, r->remote_core);
-    request_free(r);
+    request_free(r, ERR_OK);
 }
 
 void request_reply_version(struct request *r, uint64_t version)
@@ -150,7 +152,8 @@ void request_reply_version(struct request *r, uint64_t version)
     answer_begin(&a, r->session, r->remote_session);
     msg_kv_put_version(a.out, r->msgid, version);
     answer_end(&a, r->core, r->remote_core);
-    request_free(r);
+    load_write(&r->core->load, io_now(r->core->io) - r->born);
+    request_free(r, ERR_OK);
 }
 
 static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum err e,
@@ -186,7 +189,7 @@ void request_reply_error(struct request *r, enum err e, const char *text, uint64
     answer_begin(&a, r->session, r->remote_session);
     put_error(r->core, a.out, r->msgid, e, text, retry_ms, desc);
     answer_end(&a, r->core, r->remote_core);
-    request_free(r);
+    request_free(r, e);
 }
 
 void request_refuse(struct core *core, struct session *session, uint32_t remote_core,
@@ -194,6 +197,7 @@ void request_refuse(struct core *core, struct session *session, uint32_t remote_
                     uint64_t retry_ms, const struct shard_desc *desc)
 {
     struct answer a;
+    core->stats.refused[stats_result_of(e)]++;
     answer_begin(&a, session, remote_session);
     put_error(core, a.out, msgid, e, text, retry_ms, desc);
     answer_end(&a, core, remote_core);

@@ -75,6 +75,7 @@ void write_path_add(struct replica *r, struct request *request, const struct msg
         command_begin(&w->entry);
         replica_mark_dirty(r);
     }
+    r->ops.writes++;
     command_put_op(&w->entry, &op);
     write_batch_add(w->open, request);
 }

@@ -135,6 +135,8 @@ void group_install_failed(struct group *g, const struct group_position *durable)
 MUST_USE enum err group_transfer(struct group *g, uint64_t replica);
 /* Leader: one is under way. */
 bool group_transferring(const struct group *g);
+/* A change of the members is under way: not committed yet. */
+bool group_changing(const struct group *g);
 /* Changes ONE member. `conf` differs from the current one in one member's presence or role.
  * ERR_NOT_LEADER, ERR_BUSY (one is pending, or nothing of this term is committed yet),
  * ERR_REFUSED (two voters would be left out of three, the leader would remove itself, ...). */

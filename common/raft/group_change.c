@@ -37,6 +37,11 @@ bool group_transferring(const struct group *g)
     return group_is_leader(g) && (g->transfer.target || raft_transferee((struct raft *)&g->r));
 }
 
+bool group_changing(const struct group *g)
+{
+    return g->r.configuration_uncommitted_index != 0;
+}
+
 enum err group_change(struct group *g, const struct group_conf *conf)
 {
     if (g->broken || !group_is_leader(g))
