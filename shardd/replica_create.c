@@ -17,6 +17,7 @@ typedef unsigned long long ull;
 struct create_work {
     struct io_work work;
     struct replica *replica;
+    struct shard shard; /* as its database has it */
     struct group_position position;
     bool campaign;
     enum err result;
@@ -58,6 +59,8 @@ static enum err create_files(struct create_work *w)
         e = fs_sync_dir(fresh);
     if (e == ERR_OK)
         e = fs_rename(fresh, r->path);
+    if (e != ERR_OK && fs_exists(r->path)) /* a split has made it meanwhile */
+        e = fs_rmdir_all(fresh);
     return e == ERR_OK ? fs_sync_dir(groups) : e;
 }
 
@@ -73,10 +76,9 @@ static void create_run(struct io_work *work)
         e = replica_stamp_check(r->path, r->core->wal_id, w->msg, sizeof w->msg);
     if (e == ERR_OK)
         e = engine_open(r->core->node->engine, path, false, &r->db, w->msg, sizeof w->msg);
-    struct shard shard;
     if (e == ERR_OK)
-        e = replica_load(r->db, false, &shard, &w->position);
-    if (e == ERR_OK && shard.replica != r->shard.replica) {
+        e = replica_load(r->db, false, &w->shard, &w->position);
+    if (e == ERR_OK && w->shard.replica != r->shard.replica) {
         e = ERR_EXISTS;
         snprintf(w->msg, sizeof w->msg, "another replica of the group is there");
     }
@@ -90,6 +92,7 @@ static void create_done(struct io_work *work)
     r->core->offload_jobs--;
     r->state = REPLICA_STOPPED;
     if (w->result == ERR_OK) {
+        r->shard = w->shard;
         replica_run(r, &w->position, w->campaign);
         log_info(w->position.index ? "replica_created" : "replica_joining",
                  "core=%u group=%llu replica=%llu slots=%u-%u", r->core->number,

@@ -317,11 +317,15 @@ static enum err make_child(struct split_work *w, const char *groups, const char 
     if (e == ERR_OK)
         e = fs_rename(fresh, path);
     w->made = e == ERR_OK;
-    if (e == ERR_OK)
-        e = fs_sync_dir(groups);
-    if (e != ERR_OK && !w->made && fs_rmdir_all(fresh) != ERR_OK)
-        log_warn("split_leftover", "path=%s error=\"%s\"", fresh, fs_last_error());
-    return e;
+    if (!w->made) {
+        if (!w->msg[0])
+            snprintf(w->msg, sizeof w->msg, "%s", fs_last_error());
+        if (fs_rmdir_all(fresh) != ERR_OK)
+            log_warn("split_leftover", "path=%s error=\"%s\"", fresh, fs_last_error());
+        if (fs_exists(path)) /* an order to join has made it meanwhile */
+            e = ERR_OK;
+    }
+    return e == ERR_OK ? fs_sync_dir(groups) : e;
 }
 
 static void split_run(struct io_work *work)

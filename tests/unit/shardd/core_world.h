@@ -17,6 +17,7 @@
 
 #include "common/io/fs.h"
 #include "common/wire/msg_kv.h"
+#include "common/wire/msg_map.h"
 #include "common/wire/rpc.h"
 #include "shardd/core.h"
 #include "shardd/core_stop.h"
@@ -220,6 +221,7 @@ struct answer_seen {
     uint64_t version;
     size_t value_size;
     char value[64];
+    uint64_t hint; /* group that an error's piece of the map names; 0: none */
 };
 
 static struct answer_seen client_take(struct client *c, enum kv_method method)
@@ -239,6 +241,11 @@ static struct answer_seen client_take(struct client *c, enum kv_method method)
         struct rpc_error e;
         rpc_get_error(m.error, &e);
         a.err = e.err;
+        struct shard_map piece;
+        if (e.map.n > 0 && msg_map_decode(e.map, &piece) == ERR_OK) {
+            a.hint = piece.n_shards ? piece.shards[0].group : 0;
+            shard_map_close(&piece);
+        }
     } else {
         struct msg_kv_result r;
         ck_assert_int_eq(msg_kv_decode_result(method, m.result, &r), ERR_OK);
