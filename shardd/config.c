@@ -8,6 +8,7 @@
 
 #include "common/base/limits.h"
 #include "common/base/log.h"
+#include "common/base/version.h"
 #include "common/io/fs.h"
 #include "common/io/io.h"
 
@@ -27,6 +28,8 @@ const struct config_key shardd_config_keys[] = {
      "ip:port for clients"},
     {"listen", "peer", CONFIG_STRING, AT(listen_peer), "127.0.0.1:7002", 1, 64,
      "ip:port for other nodes"},
+    {"listen", "http", CONFIG_STRING, AT(listen_http), "", 0, 64,
+     "ip:port for health, metrics and status; empty: none"},
     {"listen", "insecure", CONFIG_BOOL, AT(insecure), "false", 0, 0,
      "allow a non-loopback address although there is no TLS"},
     {"wal", "segment-size", CONFIG_SIZE, AT(wal_segment_size), "64MiB", 32 * MIB, 1 * GIB,
@@ -82,16 +85,41 @@ static bool load_file(const char *path, struct shardd_config *out, char *msg, si
     return e == ERR_OK;
 }
 
+enum err shardd_config_placement(const struct shardd_config *c, struct io_addr *out, unsigned *n,
+                                 char *msg, size_t msgn)
+{
+    size_t it = 0;
+    struct slice item;
+    *n = 0;
+    while (config_list_next(c->placement, &it, &item)) {
+        char text[64];
+        snprintf(text, sizeof text, "%.*s", (int)(item.n < 63 ? item.n : 63), (const char *)item.p);
+        if (*n == SHARDD_PLACEMENT_MAX) {
+            snprintf(msg, msgn, "cluster.placement: more than %u addresses", SHARDD_PLACEMENT_MAX);
+            return ERR_CONFIG;
+        }
+        if (io_addr_parse(text, &out[(*n)++]) != ERR_OK) {
+            snprintf(msg, msgn, "cluster.placement: \"%s\" is not ip:port", text);
+            return ERR_CONFIG;
+        }
+    }
+    return ERR_OK;
+}
+
 /* What the table cannot say. */
 static bool check(struct shardd_config *c, char *msg, size_t n)
 {
     enum log_level level;
     struct io_addr addr;
-    const char *addrs[] = {c->listen_client, c->listen_peer};
+    struct io_addr placement[SHARDD_PLACEMENT_MAX];
+    unsigned n_placement;
+    const char *addrs[] = {c->listen_client, c->listen_peer, c->listen_http};
     if (!c->name[0])
         snprintf(msg, n, "node.id is not set: give this node a name, as --set node.id=n1");
     else if (!c->data_dir[0])
-        snprintf(msg, n, "node.data-dir is not set: name a directory for the data");
+        snprintf(msg, n,
+                 "node.data-dir is not set: name a directory for the data, as --set "
+                 "node.data-dir=/var/lib/shardkv/shardd, or in the file that --config names");
     else if (!c->placement[0])
         snprintf(msg, n, "cluster.placement is not set: list placementd's client addresses");
     else if (strcmp(c->wal_io, "fdatasync") != 0 && strcmp(c->wal_io, "dsync") != 0)
@@ -102,7 +130,11 @@ static bool check(struct shardd_config *c, char *msg, size_t n)
         snprintf(msg, n, "raft.heartbeat must be at most half of raft.election-timeout");
     else
         msg[0] = 0;
-    for (unsigned i = 0; i < 2 && !msg[0]; i++) {
+    if (!msg[0] && shardd_config_placement(c, placement, &n_placement, msg, n) != ERR_OK)
+        return false;
+    for (unsigned i = 0; i < 3 && !msg[0]; i++) {
+        if (i == 2 && !addrs[i][0])
+            break;
         if (io_addr_parse(addrs[i], &addr) != ERR_OK)
             snprintf(msg, n, "\"%s\" is not an address: write ip:port, as 127.0.0.1:7001",
                      addrs[i]);
@@ -159,7 +191,7 @@ enum config_action shardd_config_load(int argc, char **argv, struct shardd_confi
             if (o == '?')
                 return CONFIG_EXIT_USAGE;
             if (o == 'h' || o == 'v') {
-                o == 'h' ? usage(stdout) : (void)puts("shardd (shardkv) 0.1.0");
+                o == 'h' ? usage(stdout) : (void)puts("shardd (shardkv) " SHARDKV_VERSION);
                 return CONFIG_EXIT_OK;
             }
             snprintf(cores, sizeof cores, "node.cores=%.40s", o == 'n' ? optarg : "");

@@ -9,9 +9,9 @@
 
 struct shardd_config {
     char *name, *data_dir, *zone, *host;
-    char *placement; /* list, '\n' between */
-    char *listen_client, *listen_peer;
-    uint64_t cores; /* 0: as many as processors */
+    char *placement;                                 /* list, '\n' between */
+    char *listen_client, *listen_peer, *listen_http; /* listen_http "": no HTTP */
+    uint64_t cores;                                  /* 0: as many as processors */
     uint64_t wal_segment_size;
     char *wal_io; /* "fdatasync" or "dsync" */
     uint64_t log_memory, election_timeout_ms, heartbeat_ms;
@@ -21,6 +21,12 @@ struct shardd_config {
     char *log_level;
     bool insecure;
 };
+
+#define SHARDD_PLACEMENT_MAX 16u
+/* The addresses of cluster.placement; ERR_CONFIG: `msg` names the one that is none. */
+struct io_addr;
+MUST_USE enum err shardd_config_placement(const struct shardd_config *c, struct io_addr *out,
+                                          unsigned *n, char *msg, size_t msgn);
 
 extern const struct config_key shardd_config_keys[];
 extern const size_t shardd_config_n;

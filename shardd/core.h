@@ -59,6 +59,13 @@ struct node {
     atomic_bool registered; /* placementd has taken us in this run */
 };
 
+/* Per cent of the WAL's bytes read so far. */
+static inline unsigned node_replayed(const struct node *n)
+{
+    unsigned long long total = atomic_load(&n->replay_total), done = atomic_load(&n->replay_done);
+    return total == 0 ? 0 : done >= total ? 100 : (unsigned)(done * 100 / total);
+}
+
 struct core {
     struct node *node;
     unsigned number;

@@ -197,6 +197,7 @@ static void on_registered(void *arg, const uint8_t cluster[16], uint32_t node)
         }
     }
     f->registered = true;
+    atomic_store(&f->node->registered, true);
     log_info("registered", "node=%u name=%s", node, f->node->options.name);
     struct to_all *t = to_all_create(f);
     memcpy(t->cluster, cluster, 16);
@@ -461,6 +462,17 @@ void front_addrs(const struct front *f, struct io_addr *client, struct io_addr *
 {
     io_listener_addr(f->client, client);
     io_listener_addr(f->peer, peer);
+}
+
+bool front_connected(const struct front *f)
+{
+    return f->report && report_connected(f->report);
+}
+
+void front_set_placement(struct front *f, const struct io_addr *placement, unsigned n)
+{
+    if (f->report)
+        report_set_placement(f->report, placement, n);
 }
 
 /* The struct itself stays until the process ends: mail of other cores may still name it. */

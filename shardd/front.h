@@ -31,6 +31,9 @@ MUST_USE enum err front_create(const struct front_options *o, struct front **out
 /* Closes listeners and report. On core 0's thread, before core_stop(). */
 void front_destroy(struct front *f);
 void front_addrs(const struct front *f, struct io_addr *client, struct io_addr *peer);
+/* placementd answers our heartbeats. On core 0's thread; so the next. */
+bool front_connected(const struct front *f);
+void front_set_placement(struct front *f, const struct io_addr *placement, unsigned n);
 /* node.on_changed. Any core's thread; `arg` is the front. */
 void front_on_changed(struct front *f, struct core *c);
 /* Blocking, at start: reads the map file into all cores. No file: nothing happens. */

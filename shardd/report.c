@@ -420,6 +420,14 @@ void report_destroy(struct report *r)
     free(r);
 }
 
+void report_set_placement(struct report *r, const struct io_addr *placement, unsigned n)
+{
+    CHECK(n >= 1 && n <= REPORT_ADDRESSES);
+    memcpy(r->placement, placement, n * sizeof(*placement));
+    r->o.n_placement = n;
+    r->target %= n;
+}
+
 bool report_connected(const struct report *r)
 {
     return r->answered_at && io_now(r->o.io) - r->answered_at < ANSWER_NS;

@@ -62,6 +62,9 @@ void report_fill(struct report *r, const struct msg_heartbeat *h);
  * not more often than each 20 ms. */
 void report_kick(struct report *r);
 
+/* Other addresses of placementd, 1 to REPORT_ADDRESSES: for the next connection. */
+void report_set_placement(struct report *r, const struct io_addr *placement, unsigned n);
+
 bool report_connected(const struct report *r); /* a heartbeat was answered within 3 s */
 /* The newest map seen; version 0 and no shards before the first. Borrowed until the next turn. */
 const struct shard_map *report_map(const struct report *r);

@@ -33,6 +33,7 @@ struct request {
     uint32_t remote_core;
     uint32_t msgid;
     uint64_t deadline; /* ns, io_now() */
+    uint64_t born;     /* the same clock */
     uint32_t bytes;    /* charged to the core */
     uint16_t slot;
     uint8_t method; /* enum kv_method */

@@ -4,7 +4,6 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -14,7 +13,10 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/notify/notify.h"
 #include "shardd/front.h"
+#include "shardd/http.h"
+#include "shardd/supervisor.h"
 
 #define STOP_MS 5000u
 #define FILES_WANTED 65536u
@@ -30,7 +32,9 @@ struct server_core {
 };
 
 struct server {
-    const struct shardd_config *config;
+    struct shardd_config *config;
+    struct supervisor supervisor;
+    struct node_http *http; /* NULL: none */
     struct data_dir dir;
     struct node node;
     struct front *front;
@@ -76,6 +80,9 @@ static void *core_main(void *arg)
 {
     struct server_core *sc = arg;
     struct server *s = sc->server;
+    char name[16];
+    snprintf(name, sizeof name, "core-%u", sc->number);
+    (void)pthread_setname_np(pthread_self(), name);
     struct io_options io = {.core = sc->number, .dsync = strcmp(s->config->wal_io, "dsync") == 0};
     sc->result = io_create(&io, &sc->io, sc->msg, sizeof sc->msg);
     if (sc->result == ERR_OK)
@@ -170,6 +177,34 @@ static void fill_node(struct server *s)
     };
 }
 
+/* One core is open; says meanwhile how far the replay is. */
+static void wait_opened(struct server *s)
+{
+    for (;;) {
+        struct timespec until;
+        supervisor_starting(&s->supervisor);
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec++;
+        if (sem_timedwait(&s->opened, &until) == 0)
+            return;
+        CHECK(errno == EINTR || errno == ETIMEDOUT);
+    }
+}
+
+static bool start_http(struct server *s)
+{
+    struct io_addr addr;
+    char msg[512];
+    if (!s->config->listen_http[0])
+        return true;
+    enum err e = io_addr_parse(s->config->listen_http, &addr);
+    if (e == ERR_OK)
+        e = node_http_start(&s->node, &addr, &s->http, msg, sizeof msg);
+    if (e != ERR_OK)
+        log_error("start", "error=%s %s", err_name(e), msg);
+    return e == ERR_OK;
+}
+
 static bool start_cores(struct server *s)
 {
     unsigned n = s->node.options.cores;
@@ -184,8 +219,7 @@ static bool start_cores(struct server *s)
         }
     }
     for (unsigned i = 0; i < n; i++)
-        while (sem_wait(&s->opened) != 0)
-            CHECK(errno == EINTR);
+        wait_opened(s);
     for (unsigned i = 0; i < n; i++) {
         if (s->core[i].result == ERR_OK)
             continue;
@@ -200,21 +234,9 @@ static bool start_front(struct server *s)
     const struct shardd_config *c = s->config;
     struct front_options o = {.node = &s->node, .data_dir = &s->dir};
     char msg[512];
-    size_t it = 0;
-    struct slice item;
     enum err e = front_load_map(&s->node, msg, sizeof msg);
-    while (e == ERR_OK && config_list_next(c->placement, &it, &item)) {
-        char text[64];
-        snprintf(text, sizeof text, "%.*s", (int)(item.n < 63 ? item.n : 63), (const char *)item.p);
-        if (o.n_placement == REPORT_ADDRESSES) {
-            snprintf(msg, sizeof msg, "cluster.placement: more than %d addresses",
-                     REPORT_ADDRESSES);
-            e = ERR_CONFIG;
-        } else if (io_addr_parse(text, &o.placement[o.n_placement++]) != ERR_OK) {
-            snprintf(msg, sizeof msg, "cluster.placement: \"%s\" is not ip:port", text);
-            e = ERR_CONFIG;
-        }
-    }
+    if (e == ERR_OK)
+        e = shardd_config_placement(c, o.placement, &o.n_placement, msg, sizeof msg);
     if (e == ERR_OK && (io_addr_parse(c->listen_client, &o.client) != ERR_OK ||
                         io_addr_parse(c->listen_peer, &o.peer) != ERR_OK))
         e = ERR_CONFIG; /* config.c has checked them */
@@ -225,18 +247,6 @@ static bool start_front(struct server *s)
     return e == ERR_OK;
 }
 
-static void wait_for_signal(void)
-{
-    sigset_t set;
-    int got;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    while (sigwait(&set, &got) != 0)
-        ;
-    log_info("stopping", "signal=%d", got);
-}
-
 /* A loop that frees and allocates the same few buffers each turn must not give their pages back and
  * fault them in again: glibc's default trims a thread's arena at 128 KiB. */
 static void tune_malloc(void)
@@ -245,17 +255,36 @@ static void tune_malloc(void)
     mallopt(M_MMAP_THRESHOLD, (int)(4 * MIB));
 }
 
-static void block_signals(void)
+/* Cores drain and end; then nothing of ours runs any more. */
+static void stop_cores(struct server *s)
 {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
-    signal(SIGPIPE, SIG_IGN);
+    unsigned n = s->node.options.cores;
+    for (unsigned i = 0; i < n; i++)
+        core_post(s->node.core[i], begin_stop, s);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(s->core[i].thread, NULL);
+    for (unsigned i = 0; i < n; i++) /* not before all have ended: they post to each other */
+        io_destroy(s->core[i].io);
 }
 
-int server_run(const struct shardd_config *config)
+static void serve(struct server *s)
+{
+    const struct shardd_config *c = s->config;
+    for (unsigned i = 0; i < s->node.options.cores; i++)
+        sem_post(&s->go);
+    log_info("ready", "name=%s cores=%u client=%s peer=%s http=%s", c->name, s->node.options.cores,
+             c->listen_client, c->listen_peer, c->listen_http[0] ? c->listen_http : "off");
+    s->supervisor.front = s->front;
+    node_http_running(s->http, s->front);
+    int got = supervisor_run(&s->supervisor);
+    log_info("stopping", "signal=%d", got);
+    notify_stopping();
+    notify_status("stopping: handing leaderships over");
+    node_http_stopping(s->http);
+    stop_cores(s);
+}
+
+int server_run(struct shardd_config *config, int argc, char **argv)
 {
     static struct server s;
     enum log_level level = LOG_INFO;
@@ -265,26 +294,21 @@ int server_run(const struct shardd_config *config)
     sem_init(&s.opened, 0, 0);
     sem_init(&s.go, 0, 0);
     tune_malloc();
-    block_signals(); /* before any thread: only sigwait sees them */
+    supervisor_block_signals(); /* before any thread: only the supervisor sees them */
     if (!raise_file_limit() || !open_data_dir(&s))
         return 1;
     fill_node(&s);
-    if (!open_engine(&s) || !start_cores(&s) || !start_front(&s)) {
+    s.supervisor = (struct supervisor){.node = &s.node,
+                                       .config = config,
+                                       .argc = argc,
+                                       .argv = argv,
+                                       .member = s.dir.stamp.node != 0};
+    if (!start_http(&s) || !open_engine(&s) || !start_cores(&s) || !start_front(&s)) {
         data_dir_close(&s.dir);
         return 1;
     }
-    unsigned n = s.node.options.cores;
-    for (unsigned i = 0; i < n; i++)
-        sem_post(&s.go);
-    log_info("ready", "name=%s cores=%u client=%s peer=%s", config->name, n, config->listen_client,
-             config->listen_peer);
-    wait_for_signal();
-    for (unsigned i = 0; i < n; i++)
-        core_post(s.node.core[i], begin_stop, &s);
-    for (unsigned i = 0; i < n; i++)
-        pthread_join(s.core[i].thread, NULL);
-    for (unsigned i = 0; i < n; i++) /* not before all have ended: they post to each other */
-        io_destroy(s.core[i].io);
+    serve(&s);
+    node_http_stop(s.http);
     engine_destroy(s.node.engine);
     data_dir_close(&s.dir);
     log_info("stopped", "name=%s", config->name);

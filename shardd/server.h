@@ -9,7 +9,8 @@
 
 #include "shardd/config.h"
 
-/* Runs until it is told to stop; the process' exit code. Prints what went wrong. */
-int server_run(const struct shardd_config *config);
+/* Runs until it is told to stop; the process' exit code. Prints what went wrong. The command line
+ * is what a reload reads again; `config` changes with it. */
+int server_run(struct shardd_config *config, int argc, char **argv);
 
 #endif

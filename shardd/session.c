@@ -86,8 +86,8 @@ static void greet(struct session *s, uint32_t msgid)
                                     .node = c->node_id,
                                     .cores = c->node->options.cores,
                                     .core = c->number,
-                                    .key_max = c->node->options.key_max,
-                                    .value_max = c->node->options.value_max};
+                                    .key_max = c->key_max,
+                                    .value_max = c->value_max};
     memcpy(reply.cluster, c->cluster, sizeof reply.cluster);
     snprintf(reply.name, sizeof reply.name, "%s", c->node->options.name);
     msg_hello_reply_encode(conn_out(s->conn), msgid, &reply);

@@ -59,6 +59,11 @@ static bool is_text(const struct config_key *k)
     return k->type == CONFIG_STRING || k->type == CONFIG_STRING_LIST;
 }
 
+static size_t width_of(const struct config_key *k)
+{
+    return k->type == CONFIG_BOOL ? sizeof(bool) : sizeof(uint64_t);
+}
+
 static char *get_text(const struct config_key *k, const void *out)
 {
     char *s;
@@ -323,9 +328,8 @@ static size_t struct_extent(const struct config_key *keys, size_t n)
 {
     size_t end = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t width = keys[i].type == CONFIG_BOOL ? sizeof(bool) : sizeof(uint64_t);
-        if (keys[i].offset + width > end)
-            end = keys[i].offset + width;
+        if (keys[i].offset + width_of(&keys[i]) > end)
+            end = keys[i].offset + width_of(&keys[i]);
     }
     return end;
 }
@@ -351,8 +355,7 @@ static void scratch_adopt(const struct config_key *keys, size_t n, void *copy, v
         if (is_text(k))
             set_text(k, out, get_text(k, copy));
         else
-            memcpy(place(k, out), place(k, copy),
-                   k->type == CONFIG_BOOL ? sizeof(bool) : sizeof(uint64_t));
+            memcpy(place(k, out), place(k, copy), width_of(k));
     }
 }
 
@@ -427,6 +430,22 @@ enum err config_set(const struct config_key *keys, size_t n, const char *assignm
     err = assign(&p, name, &v);
     config_value_close(&v);
     return err;
+}
+
+bool config_same(const struct config_key *k, const void *a, const void *b)
+{
+    if (!is_text(k))
+        return memcmp((const char *)a + k->offset, (const char *)b + k->offset, width_of(k)) == 0;
+    const char *s = get_text(k, a), *t = get_text(k, b);
+    return strcmp(s ? s : "", t ? t : "") == 0;
+}
+
+void config_swap(const struct config_key *k, void *a, void *b)
+{
+    char keep[sizeof(uint64_t)];
+    memcpy(keep, place(k, a), width_of(k));
+    memcpy(place(k, a), place(k, b), width_of(k));
+    memcpy(place(k, b), keep, width_of(k));
 }
 
 bool config_list_next(const char *list, size_t *it, struct slice *item)

@@ -59,6 +59,11 @@ MUST_USE enum err config_set(const struct config_key *keys, size_t n, const char
 /* Frees the strings of `out` and sets them to NULL. */
 void config_free(const struct config_key *keys, size_t n, void *out);
 
+/* For a reload: does the key have the same value in both? */
+bool config_same(const struct config_key *k, const void *a, const void *b);
+/* The value of that key goes from one struct to the other, and the other's to the first. */
+void config_swap(const struct config_key *k, void *a, void *b);
+
 /* Appends a commented TOML file that holds every key of the table with its value in `out`: the
  * sample file, and `--check-config`'s view of what is in force. */
 void config_print(const struct config_key *keys, size_t n, const void *out, struct buf *b);

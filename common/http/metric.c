@@ -2,6 +2,10 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/base/version.h"
 
 void metric_family(struct buf *b, enum metric_kind kind, const char *name, const char *help)
 {
@@ -84,4 +88,29 @@ void metric_latency(struct buf *b, const char *name, const struct latency *l, co
     put_value(b, (double)l->sum_ns / 1e9);
     put_part(b, name, "count", label, value, NULL);
     put_value(b, (double)l->count);
+}
+
+static double resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%*s %llu", &pages) != 1)
+        pages = 0;
+    fclose(f);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+void metric_process(struct buf *b)
+{
+    struct rusage use = {0};
+    (void)getrusage(RUSAGE_SELF, &use);
+    double cpu = (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+                 (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+    metric_family(b, METRIC_GAUGE, "shardkv_build_info", "1; the version is a label.");
+    metric_sample(b, "shardkv_build_info", 1, "version", SHARDKV_VERSION, NULL);
+    metric_one(b, METRIC_COUNTER, "process_cpu_seconds_total", "CPU time used.", cpu);
+    metric_one(b, METRIC_GAUGE, "process_resident_memory_bytes", "Resident memory.",
+               resident_bytes());
 }

@@ -24,5 +24,7 @@ void metric_one(struct buf *b, enum metric_kind kind, const char *name, const ch
 /* A histogram in seconds, with at most one label (NULL: none). metric_family() comes first. */
 void metric_latency(struct buf *b, const char *name, const struct latency *l, const char *label,
                     const char *value);
+/* What every process has: build, CPU time, memory, start. */
+void metric_process(struct buf *b);
 
 #endif

@@ -146,6 +146,13 @@ static uint64_t oldest_needed(void *arg)
     return oldest;
 }
 
+static void on_replay(void *arg, uint64_t done, uint64_t total)
+{
+    struct group_set *s = arg;
+    if (s->o.on_replay)
+        s->o.on_replay(s->o.arg, done, total);
+}
+
 static void on_fatal(void *arg, enum err why, const char *text)
 {
     struct group_set *s = arg;
@@ -216,7 +223,8 @@ enum err group_set_open(const struct group_set_options *o, struct group_set **ou
                             .on_durable = on_durable,
                             .on_rotate = on_rotate,
                             .oldest_needed = oldest_needed,
-                            .on_fatal = on_fatal};
+                            .on_fatal = on_fatal,
+                            .on_replay = on_replay};
     enum err e = wal_open(&w, replay, s, &s->wal, msg, n);
     if (e != ERR_OK) {
         s->wal = NULL;

@@ -24,6 +24,9 @@ struct group_set_options {
     void (*send)(void *arg, uint32_t node, uint64_t group, const struct slice *parts, unsigned n);
     /* The WAL failed: end the process. */
     void (*on_fatal)(void *arg, enum err why, const char *text);
+    /* Progress of group_set_open(): bytes of the WAL read since the last call, and bytes found that
+     * are to be read. May be NULL. */
+    void (*on_replay)(void *arg, uint64_t done, uint64_t total);
 };
 
 /* Errors and `msg` as wal_open(). */

@@ -290,6 +290,12 @@ struct snapshot_server *snapshot_server_create(const struct snapshot_server_opti
     return s;
 }
 
+void snapshot_server_set_rate(struct snapshot_server *s, uint64_t bytes_per_s)
+{
+    s->o.bytes_per_s = bytes_per_s;
+    snapshot_rate_set(&s->rate, bytes_per_s);
+}
+
 static void maybe_gone(struct snapshot_server *s)
 {
     if (!s->destroyed || !list_empty(&s->serves))

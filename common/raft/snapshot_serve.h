@@ -39,6 +39,8 @@ struct snapshot_server_stats {
     unsigned serving;
     uint64_t served, refused, violations, chunks, bytes;
 };
+/* Another bytes_per_s from now on. */
+void snapshot_server_set_rate(struct snapshot_server *s, uint64_t bytes_per_s);
 void snapshot_server_stats(const struct snapshot_server *s, struct snapshot_server_stats *out);
 
 #endif

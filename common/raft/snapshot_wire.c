@@ -90,6 +90,13 @@ void snapshot_rate_init(struct snapshot_rate *r, uint64_t bytes_per_s)
     r->tokens = (int64_t)r->burst;
 }
 
+void snapshot_rate_set(struct snapshot_rate *r, uint64_t bytes_per_s)
+{
+    uint64_t taken = r->taken;
+    snapshot_rate_init(r, bytes_per_s);
+    r->taken = taken;
+}
+
 uint64_t snapshot_rate_wait(struct snapshot_rate *r, uint64_t now)
 {
     if (r->bytes_per_s == 0)
@@ -112,6 +119,7 @@ uint64_t snapshot_rate_wait(struct snapshot_rate *r, uint64_t now)
 
 void snapshot_rate_take(struct snapshot_rate *r, uint64_t bytes)
 {
+    r->taken += bytes;
     if (r->bytes_per_s != 0)
         r->tokens -= (int64_t)bytes;
 }

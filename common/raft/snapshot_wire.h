@@ -49,12 +49,15 @@ struct snapshot_rate {
     uint64_t bytes_per_s; /* 0: no limit */
     uint64_t burst;
     int64_t tokens;
-    uint64_t at; /* ns of the last refill; 0: never */
+    uint64_t at;    /* ns of the last refill; 0: never */
+    uint64_t taken; /* bytes, ever */
 };
 /* Below 64 KiB/s (and above 0) counts as that: a chunk has to fit into the timeouts. */
 void snapshot_rate_init(struct snapshot_rate *r, uint64_t bytes_per_s);
 /* 0: go; else ns to wait before asking again. */
 uint64_t snapshot_rate_wait(struct snapshot_rate *r, uint64_t now);
+/* Another limit, as init; what was taken so far stays counted. */
+void snapshot_rate_set(struct snapshot_rate *r, uint64_t bytes_per_s);
 void snapshot_rate_take(struct snapshot_rate *r, uint64_t bytes);
 
 #endif

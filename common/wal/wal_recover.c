@@ -265,6 +265,17 @@ static enum err scan_segment(struct recovery *c, struct wal_segment *s)
     return ERR_OK;
 }
 
+static void tell_total(struct wal *w)
+{
+    uint64_t total = 0;
+    LIST_FOR(item, &w->segments)
+    {
+        total += wal_segment_of(item)->ready;
+    }
+    if (w->o.on_replay)
+        w->o.on_replay(w->o.arg, 0, total);
+}
+
 static enum err scan_all(struct recovery *c)
 {
     struct wal *w = c->w;
@@ -272,6 +283,7 @@ static enum err scan_all(struct recovery *c)
         return ERR_OK;
     c->image = mem_alloc_aligned(WAL_BLOCK, w->size);
     enum err e = ERR_OK;
+    tell_total(w);
     LIST_FOR(item, &w->segments)
     {
         struct wal_segment *s = wal_segment_of(item);
@@ -279,6 +291,8 @@ static enum err scan_all(struct recovery *c)
         wal_path(w->dir, WAL_NAME_SEGMENT, s->number, path);
         if ((e = read_image(c, s, path)) != ERR_OK || (e = scan_segment(c, s)) != ERR_OK)
             break;
+        if (w->o.on_replay)
+            w->o.on_replay(w->o.arg, s->ready, 0);
     }
     free(c->image);
     c->image = NULL;
