@@ -87,8 +87,8 @@ enum err front_load_map(struct node *node, char *msg, size_t n)
     if (e == ERR_OK)
         e = map_file_decode(buf_slice(&file), &map);
     buf_close(&file);
-    if (e == ERR_CORRUPT) {
-        /* It is only a copy: placementd has the map. */
+    if (e == ERR_CORRUPT || e == ERR_FORMAT) {
+        /* It is only a copy: placementd has the map. An unknown format may be a flipped bit. */
         log_warn("map_file_damaged", "path=%s; it is fetched anew", path);
         return ERR_OK;
     }

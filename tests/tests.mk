@@ -56,7 +56,8 @@ sim: $(BUILD)/bin/sim
 	    $(if $(BUG),--bug $(BUG)) $(if $(VERBOSE),--verbose)
 
 # The test of the test: each planted bug must be found.
-SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies
+SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies \
+    no-crc torn-always torn-never
 sim-bugs: ## Simulate with each planted bug: all must be found
 sim-bugs: $(BUILD)/bin/sim
 	@set -e; for b in $(SIM_BUGS); do \

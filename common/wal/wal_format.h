@@ -111,6 +111,19 @@ MUST_USE bool wal_record_verify(struct slice s, uint32_t seed, uint64_t lsn);
 MUST_USE bool wal_find_commit(struct slice image, uint64_t from, uint32_t seed, uint64_t base,
                               uint64_t *offset, struct wal_commit_header *out);
 
+/* Faults planted by the simulator (make sim-bugs), which must find them. */
+#ifdef SHARDKV_TEST_HOOKS
+enum {
+    WAL_BUG_NO_CRC = 1 << 0,      /* no checksum is looked at */
+    WAL_BUG_TORN_ALWAYS = 1 << 1, /* damage passes for a torn tail */
+    WAL_BUG_TORN_NEVER = 1 << 2,  /* a torn tail passes for damage */
+};
+extern unsigned wal_test_bugs;
+#define WAL_BUG(bit) ((wal_test_bugs & (bit)) != 0)
+#else
+#define WAL_BUG(bit) false
+#endif
+
 /* File names. */
 enum wal_name { WAL_NAME_OTHER, WAL_NAME_SEGMENT, WAL_NAME_SPARE, WAL_NAME_NEW };
 void wal_name_format(enum wal_name kind, uint64_t number, char out[WAL_NAME_MAX]);

@@ -246,7 +246,10 @@ static enum err scan_segment(struct recovery *c, struct wal_segment *s)
         struct slice rest = {image.p + s->end, image.n - s->end};
         if (!wal_commit_verify(rest, s->seed, base + s->end, &h)) {
             uint64_t later;
-            if (!wal_find_commit(image, s->end + WAL_BLOCK, s->seed, base, &later, &h))
+            if (WAL_BUG(WAL_BUG_TORN_NEVER) && c->image[s->end] != 0)
+                return damaged(c, s, s->end, "a bad commit");
+            if (WAL_BUG(WAL_BUG_TORN_ALWAYS) ||
+                !wal_find_commit(image, s->end + WAL_BLOCK, s->seed, base, &later, &h))
                 break;
             if (!is_last_mark(c, later, &h))
                 return damaged(c, s, s->end, "a bad commit before a good one");

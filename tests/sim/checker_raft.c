@@ -17,12 +17,14 @@ struct fact {
 };
 
 static struct map leaders, entries, states;
+static struct map reached; /* (group, replica) -> struct fact: the highest index it has applied */
 
 void checker_raft_begin(void)
 {
     map_init(&leaders);
     map_init(&entries);
     map_init(&states);
+    map_init(&reached);
 }
 
 static uint64_t key_of(uint64_t group, uint64_t n)
@@ -31,7 +33,7 @@ static uint64_t key_of(uint64_t group, uint64_t n)
 }
 
 /* The first fact of this key, which is `f` itself if there was none. */
-static const struct fact *first(struct map *m, uint64_t key, struct fact f)
+static struct fact *first(struct map *m, uint64_t key, struct fact f)
 {
     struct fact *old = map_find(m, key);
 
@@ -69,9 +71,24 @@ void checker_raft_state(uint64_t group, uint64_t replica, uint64_t index, uint64
 {
     const struct fact *f = first(&states, key_of(group, index), (struct fact){hash, 0, replica});
 
+    struct fact *high;
+
+    high = first(&reached, key_of(group, replica), (struct fact){0});
+    if (index > high->a)
+        high->a = index;
     if (f->a != hash)
         sim_violation("group %llu: replicas %llu and %llu differ in state at index %llu",
                       (ull)group, (ull)f->who, (ull)replica, (ull)index);
+}
+
+void checker_raft_log(uint64_t group, uint64_t replica, uint64_t last)
+{
+    const struct fact *f = map_find(&reached, key_of(group, replica));
+
+    if (f && f->a > last)
+        sim_violation(
+            "group %llu: replica %llu has applied up to %llu, but its log ends at %llu now",
+            (ull)group, (ull)replica, (ull)f->a, (ull)last);
 }
 
 unsigned checker_raft_leaderships(void)

@@ -12,6 +12,9 @@ void checker_raft_leader(uint64_t group, uint64_t term, uint64_t replica);
 void checker_raft_apply(uint64_t group, uint64_t replica, uint64_t index, uint64_t term,
                         struct slice payload);
 void checker_raft_state(uint64_t group, uint64_t replica, uint64_t index, uint64_t hash);
+/* The replica runs with a log (or a state) up to `last`: what it has ever applied was durable here,
+ * and nothing of it may have been cut, whatever happened to its disk. */
+void checker_raft_log(uint64_t group, uint64_t replica, uint64_t last);
 /* How many different (group, term) have had a leader: faults must have moved some. */
 unsigned checker_raft_leaderships(void);
 uint64_t checker_raft_entries(void);

@@ -212,8 +212,13 @@ static void on_client(struct sim_event *e)
 
 static void watch_replica(struct replica *r)
 {
+    uint64_t last;
+
     if (r->state != REPLICA_RUNNING)
         return;
+    last = group_last_index(r->group);
+    checker_raft_log(r->shard.group, r->shard.replica,
+                     last > r->applied.index ? last : r->applied.index);
     if (group_state_of(r->group) == GROUP_LEADER)
         checker_raft_leader(r->shard.group, group_term(r->group), r->shard.replica);
     if (group_applied(r->group)->index == r->applied.index)
@@ -301,8 +306,24 @@ static void restart_broken(void)
     }
 }
 
+static unsigned host_of(const struct replica *r)
+{
+    for (unsigned i = F.s->placements + 1; i <= servers(); i++)
+        if (F.shardd[i] && r->core->node == &F.shardd[i]->node)
+            return i;
+    return 0;
+}
+
+/* On damaged data a replica may be unable to run; it is not counted. */
+static bool excused(const struct replica *r)
+{
+    return r->state == REPLICA_BROKEN && nemesis_damaged(host_of(r));
+}
+
 static void judge_running(struct replica *r)
 {
+    if (excused(r))
+        return;
     if (r->state == REPLICA_BROKEN)
         sim_violation("group %llu replica %llu is broken in peace: %s", (ull)r->shard.group,
                       (ull)r->shard.replica, r->broken);
@@ -318,6 +339,8 @@ static void judge_equal(struct replica *r)
 {
     uint64_t g = r->shard.group % 1024;
 
+    if (excused(r))
+        return;
     if (applied_of[g] && applied_of[g] != r->applied.index)
         sim_violation("group %llu: one replica has applied %llu, replica %llu %llu, in peace",
                       (ull)r->shard.group, (ull)applied_of[g], (ull)r->shard.replica,
@@ -327,13 +350,34 @@ static void judge_equal(struct replica *r)
     watch_replica(r);
 }
 
+/* A majority of each kind of hosts is whole: all must work again. */
+static bool live(void)
+{
+    return 2 * F.s->damage < F.s->nodes && 2 * F.s->damage < F.s->placements;
+}
+
+static bool may_be_damaged(const struct scenario *s)
+{
+    return s->fault[FAULT_FLIP_WAL].every > 0 || s->fault[FAULT_FLIP_DATA].every > 0 ||
+           s->fault[FAULT_FLIP_ANY].every > 0 || s->fault[FAULT_WIPE].every > 0;
+}
+
+/* Replicas that a group has at least: those on damaged hosts may be gone. */
+static unsigned replicas_due(void)
+{
+    unsigned damaged = nemesis_damaged_in(F.s->placements + 1, servers());
+
+    return (F.s->nodes >= 3 ? 3 : 1) - damaged;
+}
+
+static void judge_progress(void);
+
 static void judge(void)
 {
     char *text = NULL;
     size_t size = 0;
     FILE *why = open_memstream(&text, &size);
     enum lin_verdict v = history_check(&F.history, LIN_BUDGET, why);
-    unsigned groups = 0;
 
     fclose(why);
     if (v == LIN_BAD)
@@ -341,11 +385,19 @@ static void judge(void)
     if (v == LIN_UNDECIDED)
         printf("note: %s", text);
     free(text);
+    if (live() || !may_be_damaged(F.s))
+        judge_progress();
+}
+
+static void judge_progress(void)
+{
+    unsigned groups = 0;
+
     each_replica(judge_running);
     each_replica(judge_equal);
     for (unsigned g = 0; g < 1024; g++) {
         groups += replicas_of[g] > 0;
-        if (replicas_of[g] > 0 && replicas_of[g] < (F.s->nodes >= 3 ? 3 : 1))
+        if (replicas_of[g] > 0 && replicas_of[g] < replicas_due())
             sim_violation("group %u has %u replicas", g, replicas_of[g]);
     }
     if (groups != F.s->groups)
@@ -363,7 +415,7 @@ static void judge(void)
 
 void full_world_run(const struct scenario *s, struct world_result *out)
 {
-    struct nemesis_ops ops = {.start = start, .transfer = transfer};
+    struct nemesis_ops ops = {.start = start, .transfer = transfer, .kinds = s->placements};
     uint64_t faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
 
     CHECK(s->keys <= KEYS_MAX && s->clients <= MAX_CLIENTS);

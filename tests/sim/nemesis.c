@@ -6,6 +6,7 @@
 
 #include "common/base/check.h"
 #include "common/base/mem.h"
+#include "tests/sim/violation.h"
 
 struct fault_clock {
     struct sim_event event;
@@ -27,6 +28,9 @@ static struct {
     uint64_t until;
     struct nemesis_ops ops;
     bool healed;
+    unsigned damage; /* scenario's */
+    bool damaged[SIM_HOSTS], refused[SIM_HOSTS], wipe_due[SIM_HOSTS];
+    unsigned refusals, flips;
 } N;
 
 static double seconds_left(double mean)
@@ -51,7 +55,14 @@ static void on_restart(struct sim_event *e)
     unsigned number = (unsigned)(e - N.restart);
     struct sim_host *h = sim_host_find(number);
 
-    if (!sim_host_up(h))
+    if (sim_host_up(h))
+        return;
+    if (N.wipe_due[number]) {
+        sim_log("n%u wiped", number);
+        sim_disk_wipe(h);
+        N.wipe_due[number] = N.refused[number] = false;
+    }
+    if (!N.refused[number])
         N.ops.start(h);
 }
 
@@ -66,8 +77,111 @@ static void restart_after(struct sim_host *h, double s)
 /* A process that ended from within comes back too. */
 static void on_exit_of(struct sim_host *h, const char *why)
 {
+    unsigned n = sim_host_number(h);
+
     (void)why;
+    if (N.refused[n] && !N.wipe_due[n])
+        return;
     restart_after(h, N.healed ? 0.1 : 0.1 + (double)sim_below(1500) / 1000.0);
+}
+
+/* ---- damage ---- */
+
+static void kind_of(unsigned host, unsigned *from, unsigned *to)
+{
+    bool first = host <= N.ops.kinds;
+
+    *from = first ? 1 : N.ops.kinds + 1;
+    *to = first ? N.ops.kinds : N.hosts;
+}
+
+static bool may_damage(unsigned host)
+{
+    unsigned from, to;
+
+    kind_of(host, &from, &to);
+    return N.damaged[host] || nemesis_damaged_in(from, to) < N.damage;
+}
+
+static void flip(enum fault f, struct sim_host *h, double s)
+{
+    static const char *const parts[] = {[FAULT_FLIP_WAL - FAULT_FLIP_WAL] = "/wal",
+                                        [FAULT_FLIP_DATA - FAULT_FLIP_WAL] = NULL,
+                                        [FAULT_FLIP_MAP - FAULT_FLIP_WAL] = "/map",
+                                        [FAULT_FLIP_ANY - FAULT_FLIP_WAL] = "/"};
+    const char *part = parts[f - FAULT_FLIP_WAL];
+    unsigned n = sim_host_number(h);
+    bool harmless = f == FAULT_FLIP_MAP;
+
+    if (!harmless && !may_damage(n))
+        return;
+    if (!part)
+        part = sim_chance(0.5) ? "IMAGE" : "/state";
+    if (!sim_disk_flip(h, part))
+        return;
+    sim_log("n%u: a bit of %s has flipped", n, part);
+    N.struck[f]++;
+    N.flips++;
+    N.damaged[n] = N.damaged[n] || !harmless;
+    if (sim_host_up(h) && sim_chance(0.7)) { /* most damage shows at the next start */
+        sim_host_kill(h, sim_chance(0.5) ? SIM_KILL : SIM_POWER);
+        restart_after(h, s);
+    }
+}
+
+static void wipe(struct sim_host *h, double s)
+{
+    unsigned n = sim_host_number(h);
+
+    if (!may_damage(n) || N.refused[n])
+        return;
+    N.struck[FAULT_WIPE]++;
+    N.damaged[n] = N.wipe_due[n] = true;
+    if (sim_host_up(h))
+        sim_host_kill(h, SIM_POWER);
+    restart_after(h, s);
+}
+
+bool nemesis_damaged(unsigned host)
+{
+    return N.damaged[host];
+}
+
+unsigned nemesis_damaged_in(unsigned from, unsigned to)
+{
+    unsigned n = 0;
+
+    for (unsigned i = from; i <= to; i++)
+        n += N.damaged[i];
+    return n;
+}
+
+bool nemesis_refused(unsigned host)
+{
+    return N.refused[host];
+}
+
+unsigned nemesis_refusals(void)
+{
+    return N.refusals;
+}
+
+unsigned nemesis_flips(void)
+{
+    return N.flips;
+}
+
+void nemesis_cannot_start(unsigned host, enum err e, const char *what, const char *msg)
+{
+    if (e == ERR_IO || e == ERR_NO_SPACE)
+        sim_exit("it could not start");
+    if (!N.damaged[host])
+        sim_violation("n%u: %s cannot start: %s: %s", host, what, err_name(e), msg);
+    sim_log("n%u refuses: %s: %s", host, err_name(e), msg);
+    N.refusals++;
+    N.refused[host] = true;
+    N.wipe_due[host] = !N.ops.no_wipe && sim_chance(0.5);
+    sim_exit("it refuses its damaged data");
 }
 
 /* ---- strike and undo ---- */
@@ -236,6 +350,15 @@ static void strike(const struct fault_clock *c)
     case FAULT_READ_ERROR:
         strike_process(c->fault, h, s);
         break;
+    case FAULT_FLIP_WAL:
+    case FAULT_FLIP_DATA:
+    case FAULT_FLIP_MAP:
+    case FAULT_FLIP_ANY:
+        flip(c->fault, h, s);
+        break;
+    case FAULT_WIPE:
+        wipe(h, s);
+        break;
     case FAULT_TRANSFER:
         if (N.ops.transfer) {
             N.struck[c->fault]++;
@@ -270,6 +393,7 @@ void nemesis_begin(const struct scenario *s, unsigned hosts, uint64_t until,
     N.hosts = hosts;
     N.until = until;
     N.ops = *ops;
+    N.damage = s->damage;
     sim_on_exit(on_exit_of);
     for (int i = 0; i < FAULT_COUNT; i++) {
         struct fault_clock *c = &N.clock[i];

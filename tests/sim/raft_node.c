@@ -10,6 +10,7 @@
 #include "common/io/fs.h"
 #include "tests/sim/checker_lin.h"
 #include "tests/sim/checker_raft.h"
+#include "tests/sim/nemesis.h"
 #include "tests/sim/violation.h"
 
 /* A state being written to the group's file: a save of what was applied, or an installation. */
@@ -224,9 +225,10 @@ static void on_install(void *arg, const struct group_position *p, struct slice m
 static void on_broken(void *arg, enum err why, const char *text)
 {
     struct raft_replica *r = arg;
+    char text2[256];
 
-    sim_violation("n%u group %llu broken: %s: %s", r->node->number, (unsigned long long)r->id,
-                  err_name(why), text);
+    snprintf(text2, sizeof text2, "group %llu broken: %s", (unsigned long long)r->id, text);
+    nemesis_cannot_start(r->node->number, why, text2, "it runs on damaged data");
 }
 
 static const struct group_ops group_ops = {
@@ -325,7 +327,7 @@ static void start_replica(struct raft_node *n, unsigned g, unsigned members)
     e = fs_read_durable(path, &b);
     if (e == ERR_OK) {
         if (!state_decode(buf_slice(&b), &r->machine, &o.durable))
-            sim_violation("n%u: the saved state of group %u is damaged", n->number, g);
+            nemesis_cannot_start(n->number, ERR_CORRUPT, "a group", "its saved state is damaged");
         buf_close(&b);
     } else if (e == ERR_NOT_FOUND) {
         /* A node that is not among the first members is blank until it is made one. */
@@ -344,8 +346,10 @@ static void start_replica(struct raft_node *n, unsigned g, unsigned members)
     r->applied = o.durable;
     e = group_start(n->set, &o, &r->group);
     if (e != ERR_OK)
-        sim_violation("n%u group %u cannot start at %llu: %s", n->number, g,
-                      (unsigned long long)o.durable.index, err_name(e));
+        nemesis_cannot_start(n->number, e, "a group", "its log does not fit its state");
+    checker_raft_log(g, n->number,
+                     o.durable.index > group_last_index(r->group) ? o.durable.index
+                                                                  : group_last_index(r->group));
 }
 
 static void open_set(struct raft_node *n)
@@ -366,10 +370,8 @@ static void open_set(struct raft_node *n)
 
     snprintf(dir, sizeof dir, "/n%u/wal", n->number);
     e = group_set_open(&o, &n->set, msg, sizeof msg);
-    if (e == ERR_IO || e == ERR_NO_SPACE)
-        sim_exit("its WAL could not be opened");
     if (e != ERR_OK)
-        sim_violation("n%u: WAL: %s: %s", n->number, err_name(e), msg);
+        nemesis_cannot_start(n->number, e, "the WAL", msg);
 }
 
 struct raft_node *raft_node_start(unsigned number, const struct scenario *s,

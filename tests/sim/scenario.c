@@ -35,9 +35,9 @@ static const struct number_setting numbers[] = {
     UNSIGNED("groups", groups),   UNSIGNED("placements", placements),
     UNSIGNED("clients", clients), UNSIGNED("keys", keys),
     UNSIGNED("reads", reads),     UNSIGNED("segment-kib", segment_kib),
-    DOUBLE("think-ms", think_ms), DOUBLE("begin", begin),
-    DOUBLE("seconds", seconds),   DOUBLE("healthy", healthy),
-    DOUBLE("loss", loss),
+    UNSIGNED("damage", damage),   DOUBLE("think-ms", think_ms),
+    DOUBLE("begin", begin),       DOUBLE("seconds", seconds),
+    DOUBLE("healthy", healthy),   DOUBLE("loss", loss),
 };
 
 static bool read_number(struct scenario *s, const char *word, const char *line)
@@ -99,6 +99,7 @@ enum err scenario_load(const char *path, struct scenario *out, char *msg, size_t
                          .seconds = 6,
                          .healthy = 8,
                          .segment_kib = 256,
+                         .damage = 1,
                          .latency_min_us = 50,
                          .latency_max_us = 500,
                          .spike = 0.002,

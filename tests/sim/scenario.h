@@ -6,6 +6,8 @@
  *   seconds N              healthy N     segment-kib N    begin N (s without faults first)
  *   latency-us MIN MAX     spike SHARE MS    loss SHARE
  *   fault NAME every SECONDS [for MIN MAX]     (names: nemesis.h)
+ *   damage N               hosts of each kind that may lose data to flips and wipes (1); without a
+ *                          majority of undamaged ones only safety is judged, not progress
  *   swarm                  each seed takes a random part of the faults
  *
  * '#' begins a comment. Thread: none of its own. */
@@ -38,6 +40,11 @@
     X(FAULT_WRITE_ERROR, "write-error")                                                            \
     X(FAULT_READ_ERROR, "read-error")                                                              \
     X(FAULT_DISK_FULL, "disk-full")                                                                \
+    X(FAULT_FLIP_WAL, "flip-wal")                                                                  \
+    X(FAULT_FLIP_DATA, "flip-data")                                                                \
+    X(FAULT_FLIP_MAP, "flip-map")                                                                  \
+    X(FAULT_FLIP_ANY, "flip-any")                                                                  \
+    X(FAULT_WIPE, "wipe")                                                                          \
     X(FAULT_TRANSFER, "transfer")                                                                  \
     X(FAULT_MEMBER, "member")
 
@@ -57,7 +64,7 @@ struct scenario {
     bool swarm;
     unsigned nodes, members, groups, placements, clients, keys, reads;
     double think_ms, begin, seconds, healthy;
-    unsigned segment_kib;
+    unsigned segment_kib, damage;
     double latency_min_us, latency_max_us, spike, spike_ms, loss;
     struct scenario_fault fault[FAULT_COUNT];
 };

@@ -32,7 +32,8 @@ struct fs_inode {
     struct fs_names seen, durable;
     struct buf data;
     uint64_t durable_size;
-    struct map undo; /* block number -> its FS_BLOCK durable bytes */
+    uint64_t last_write; /* where the last asynchronous write that succeeded began */
+    struct map undo;     /* block number -> its FS_BLOCK durable bytes */
 };
 
 /* A change of one directory that fs_sync_dir() has not yet made durable. */

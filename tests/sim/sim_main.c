@@ -15,6 +15,7 @@
 
 #include "common/base/check.h"
 #include "common/raft/group_guard.h"
+#include "common/wal/wal_format.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
 #include "tests/sim/world.h"
@@ -43,15 +44,18 @@ struct totals {
 
 static const struct {
     const char *name;
-    unsigned bits;
+    unsigned bits, wal_bits;
 } bugs[] = {
-    {"vote-not-held", BUG_VOTE_NOT_HELD},
-    {"ack-early", BUG_ACK_EARLY},
-    {"read-local", BUG_READ_LOCAL},
-    {"apply-early", BUG_APPLY_EARLY},
-    {"read-no-term", BUG_READ_NO_TERM},
-    {"keep-log", BUG_KEEP_LOG},
-    {"fsync-lies", 0},
+    {"vote-not-held", BUG_VOTE_NOT_HELD, 0},
+    {"ack-early", BUG_ACK_EARLY, 0},
+    {"read-local", BUG_READ_LOCAL, 0},
+    {"apply-early", BUG_APPLY_EARLY, 0},
+    {"read-no-term", BUG_READ_NO_TERM, 0},
+    {"keep-log", BUG_KEEP_LOG, 0},
+    {"fsync-lies", 0, 0},
+    {"no-crc", 0, WAL_BUG_NO_CRC},
+    {"torn-always", 0, WAL_BUG_TORN_ALWAYS},
+    {"torn-never", 0, WAL_BUG_TORN_NEVER},
 };
 
 static bool plant(const char *name)
@@ -60,6 +64,7 @@ static bool plant(const char *name)
         if (strcmp(name, bugs[i].name) != 0)
             continue;
         group_test_bugs = bugs[i].bits;
+        wal_test_bugs = bugs[i].wal_bits;
         if (strcmp(name, "fsync-lies") == 0)
             sim_disk_all_lie(true);
         return true;
@@ -88,10 +93,8 @@ static _Noreturn void run_seed(const struct options *o, const struct scenario *s
     alarm(SEED_SECONDS);
     sim_set_verbose(o->verbose);
     sim_begin(seed);
-    if (o->bug && !plant(o->bug)) {
-        fprintf(stderr, "sim: no such bug: %s\n", o->bug);
-        _exit(2);
-    }
+    if (o->bug)
+        CHECK(plant(o->bug));
     configure(s);
     if (s->full)
         full_world_run(s, out);
@@ -119,6 +122,10 @@ static void add(struct totals *t, const struct world_result *r)
     s->io_errors += r->io_errors;
     s->resets += r->resets;
     s->faults += r->faults;
+    s->no_space += r->no_space;
+    s->flips += r->flips;
+    s->refusals += r->refusals;
+    s->damaged += r->damaged;
     s->seconds += r->seconds;
     t->idle += r->ok < 20;
 }
@@ -143,17 +150,22 @@ static void print_totals(const struct totals *t)
 {
     const struct world_result *s = &t->sum;
 
-    printf("sim: %llu seeds, %llu failed; %.0f simulated s, %llu events; operations: %llu ok, "
-           "%llu failed, %llu unknown\n"
-           "     %llu leaderships, %llu entries; %llu faults: %llu crashes, %llu blocks and %llu "
-           "names lost, %llu I/O errors, %llu resets; %llu seeds with hardly any work\n",
-           (unsigned long long)t->seeds, (unsigned long long)t->failed, s->seconds,
-           (unsigned long long)s->events, (unsigned long long)s->ok, (unsigned long long)s->failed,
-           (unsigned long long)s->unknown, (unsigned long long)s->leaderships,
-           (unsigned long long)s->entries, (unsigned long long)s->faults,
-           (unsigned long long)s->crashes, (unsigned long long)s->lost_blocks,
-           (unsigned long long)s->lost_names, (unsigned long long)s->io_errors,
-           (unsigned long long)s->resets, (unsigned long long)t->idle);
+    printf(
+        "sim: %llu seeds, %llu failed; %.0f simulated s, %llu events; operations: %llu ok, "
+        "%llu failed, %llu unknown\n"
+        "     %llu leaderships, %llu entries; %llu faults: %llu crashes, %llu blocks and %llu "
+        "names lost, %llu I/O errors, %llu resets; %llu seeds with hardly any work\n"
+        "     %llu writes without space, %llu bits flipped, %llu starts refused on damaged data, "
+        "%llu hosts damaged\n",
+        (unsigned long long)t->seeds, (unsigned long long)t->failed, s->seconds,
+        (unsigned long long)s->events, (unsigned long long)s->ok, (unsigned long long)s->failed,
+        (unsigned long long)s->unknown, (unsigned long long)s->leaderships,
+        (unsigned long long)s->entries, (unsigned long long)s->faults,
+        (unsigned long long)s->crashes, (unsigned long long)s->lost_blocks,
+        (unsigned long long)s->lost_names, (unsigned long long)s->io_errors,
+        (unsigned long long)s->resets, (unsigned long long)t->idle, (unsigned long long)s->no_space,
+        (unsigned long long)s->flips, (unsigned long long)s->refusals,
+        (unsigned long long)s->damaged);
 }
 
 static void run_all(const struct options *o, const struct scenario *scenarios, struct totals *t)
@@ -248,6 +260,10 @@ int main(int argc, char **argv)
             fprintf(stderr, "sim: %s\n", msg);
             return 2;
         }
+    if (o.bug && !plant(o.bug)) {
+        fprintf(stderr, "sim: no such bug: %s\n", o.bug);
+        return 2;
+    }
     run_all(&o, scenarios, &t);
     print_totals(&t);
     if (o.bug) {

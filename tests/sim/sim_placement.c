@@ -7,6 +7,7 @@
 #include "common/base/check.h"
 #include "common/base/mem.h"
 #include "placementd/server.h"
+#include "tests/sim/nemesis.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
 
@@ -26,10 +27,8 @@ static void set(struct settings *s, const char *fmt, ...)
 
 static void check(unsigned number, enum err e, const char *msg)
 {
-    if (e == ERR_IO || e == ERR_NO_SPACE)
-        sim_exit("placementd could not start");
     if (e != ERR_OK)
-        sim_violation("n%u: placementd cannot start: %s: %s", number, err_name(e), msg);
+        nemesis_cannot_start(number, e, "placementd", msg);
 }
 
 void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned replicas,

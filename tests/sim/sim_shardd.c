@@ -5,16 +5,14 @@
 
 #include "common/base/check.h"
 #include "common/base/mem.h"
+#include "tests/sim/nemesis.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_placement.h"
-#include "tests/sim/violation.h"
 
 static void check(unsigned number, enum err e, const char *msg)
 {
-    if (e == ERR_IO || e == ERR_NO_SPACE)
-        sim_exit("shardd could not start");
     if (e != ERR_OK)
-        sim_violation("n%u: shardd cannot start: %s: %s", number, err_name(e), msg);
+        nemesis_cannot_start(number, e, "shardd", msg);
 }
 
 static void on_fatal(void *arg, enum err why, const char *text)

@@ -22,6 +22,10 @@ void world_collect(const struct history *h, struct world_result *out)
         .io_errors = st->io_errors,
         .resets = st->resets,
         .faults = nemesis_struck_all(),
+        .no_space = st->no_space,
+        .flips = nemesis_flips(),
+        .refusals = nemesis_refusals(),
+        .damaged = nemesis_damaged_in(1, SIM_HOSTS - 1),
         .seconds = (double)sim_now() / 1e9,
     };
 }

@@ -10,6 +10,7 @@ struct world_result {
     uint64_t trace, events;
     uint64_t ok, failed, unknown;
     uint64_t leaderships, entries, crashes, lost_blocks, lost_names, io_errors, resets, faults;
+    uint64_t no_space, flips, refusals, damaged;
     double seconds; /* simulated */
 };
 
