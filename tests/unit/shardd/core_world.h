@@ -23,6 +23,7 @@
 #include "shardd/core_stop.h"
 
 struct world {
+    unsigned id; /* of the node; 0 counts as 1 */
     char dir[512];
     struct node node;
     struct io *io;
@@ -54,7 +55,7 @@ static void world_open(struct world *w)
                                         .name = "n1",
                                         .zone = "",
                                         .host = "h",
-                                        .incarnation = 1,
+                                        .incarnation = w->id ? w->id : 1,
                                         .cores = 1,
                                         .key_max = LIMIT_KEY,
                                         .value_max = LIMIT_VALUE_DEFAULT,
@@ -65,8 +66,8 @@ static void world_open(struct world *w)
     struct engine_options e = {0};
     ck_assert_int_eq(engine_create(&e, &w->node.engine, w->msg, sizeof w->msg), ERR_OK);
     ck_assert_msg(io_create(&io, &w->io, w->msg, sizeof w->msg) == ERR_OK, "%s", w->msg);
-    ck_assert_msg(core_create(&w->node, 0, w->io, world_cluster, 1, &w->node.core[0], w->msg,
-                              sizeof w->msg) == ERR_OK,
+    ck_assert_msg(core_create(&w->node, 0, w->io, world_cluster, w->id ? w->id : 1,
+                              &w->node.core[0], w->msg, sizeof w->msg) == ERR_OK,
                   "%s", w->msg);
     w->core = w->node.core[0];
     ck_assert_int_eq(pthread_create(&w->thread, NULL, world_main, w), 0);
@@ -134,7 +135,7 @@ static inline void world_destroy(struct world *w)
 
 /* ---- the group ---- */
 
-static void world_make_group(struct world *w, void *arg)
+static inline void world_make_group(struct world *w, void *arg)
 {
     (void)arg;
     struct shard_desc d = {.group = 1,
@@ -146,13 +147,13 @@ static void world_make_group(struct world *w, void *arg)
     replica_create(w->core, &d, 1, true);
 }
 
-static void world_leads(struct world *w, void *arg)
+static inline void world_leads(struct world *w, void *arg)
 {
     struct replica *r = core_find_replica(w->core, 1);
     *(bool *)arg = r && replica_is_leader(r);
 }
 
-static void world_wait_leader(struct world *w)
+static inline void world_wait_leader(struct world *w)
 {
     bool leads = false;
     for (unsigned i = 0; i < 1000 && !leads; i++) {
@@ -218,6 +219,7 @@ static void client_send(struct client *c)
 struct answer_seen {
     uint32_t msgid;
     enum err err;
+    uint32_t leader; /* node, of a redirect */
     uint64_t version;
     size_t value_size;
     char value[64];
@@ -241,6 +243,7 @@ static struct answer_seen client_take(struct client *c, enum kv_method method)
         struct rpc_error e;
         rpc_get_error(m.error, &e);
         a.err = e.err;
+        a.leader = e.leader;
         struct shard_map piece;
         if (e.map.n > 0 && msg_map_decode(e.map, &piece) == ERR_OK) {
             a.hint = piece.n_shards ? piece.shards[0].group : 0;
