@@ -3,8 +3,8 @@
  * Only a node above the mean gives and, with one exception, none is filled above it; and one of the
  * two must be off by more than the hysteresis. So a node that has taken never has to give again and
  * no replica is moved twice. The exception: where replicas are so large or so few that none fits
- * below the mean, one may go to the lowest node that can take it if that node is then still no
- * higher than the giver. The sum of squares of the levels falls with every move, so moves end. */
+ * below the mean, one may go to the lowest node there is, if that lowers the higher of the two by
+ * enough (fit_gains()); that node may have to give again, but something smaller. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -84,19 +84,21 @@ static void resettle(struct round *r, uint32_t k)
 
 enum worth { YES, NO, NEVER }; /* NEVER: nor for any node higher than this one */
 
+/* `above`: the exception, for what fits nowhere below the mean. */
 static enum worth worth(const struct round *r, uint32_t from, const struct ranked *to,
-                        uint64_t weight)
+                        uint64_t weight, bool above)
 {
     const struct fit *f = r->f;
     double h = f->v->options.hysteresis_percent / 100.0;
-    double a = fit_level(f, from, 0, 0), b_after = fit_level(f, to->node, weight, 0);
-    if (to->level >= a || !(a > 1 + h || (a > 1 && to->level < 1 - h)))
+    double a = fit_level(f, from, 0, 0), b = to->level;
+    double b_after = fit_level(f, to->node, weight, 0);
+    if (b >= a || !(a > 1 + h || (a > 1 && b < 1 - h)))
         return NEVER;
-    if (b_after > fit_level(f, from, 0, weight))
-        return NO; /* a larger disk may still take it */
-    if (b_after <= 1)
-        return YES;
-    return a > 1 + h && a - to->level > h && to->level <= r->waiting ? YES : NO;
+    if (!fit_gains(a, b, b_after)) /* a larger disk may still take it */
+        return NO;
+    if (!above)
+        return b_after <= 1 ? YES : NO;
+    return a > 1 + h && a - b > h && b <= r->waiting ? YES : NO;
 }
 
 static bool zones_kept(const struct fit *f, uint32_t g, uint32_t i, uint32_t to)
@@ -108,12 +110,12 @@ static bool zones_kept(const struct fit *f, uint32_t g, uint32_t i, uint32_t to)
     return there.host <= here.host && there.zone <= here.zone;
 }
 
-/* Index of the first target that suits; FIT_NONE. One below the mean goes before the exception. */
-static uint32_t choose(const struct round *r, uint32_t from, const struct carried *c)
+/* Index of the first target that suits; FIT_NONE. */
+static uint32_t choose(const struct round *r, uint32_t from, const struct carried *c, bool above)
 {
     uint32_t g = c->at / LIMIT_GROUP_MEMBERS, i = c->at % LIMIT_GROUP_MEMBERS;
     for (uint32_t k = 0; k < r->n_to; k++) {
-        enum worth w = worth(r, from, &r->to[k], c->weight);
+        enum worth w = worth(r, from, &r->to[k], c->weight, above);
         if (w == NEVER)
             return FIT_NONE;
         if (w == YES && zones_kept(r->f, g, i, r->to[k].node) &&
@@ -156,12 +158,14 @@ static void relieve(struct round *r, uint32_t node)
                 (struct carried){fit_weight(p), a, fit_leader(p) == (int)(a % LIMIT_GROUP_MEMBERS)};
     }
     qsort(r->carried, n, sizeof(*r->carried), worth_moving);
-    for (uint32_t k = 0; k < n && f->node[node].out < f->v->options.max_moves; k++) {
-        if (!r->n_to || !fit_room(f, true) || worth(r, node, &r->to[0], 0) == NEVER)
+    for (uint32_t k = 0; k < 2 * n && f->node[node].out < f->v->options.max_moves; k++) {
+        const struct carried *c = &r->carried[k % n];
+        if (!r->n_to || !fit_room(f, true) || worth(r, node, &r->to[0], 0, false) == NEVER)
             return;
-        uint32_t to = choose(r, node, &r->carried[k]);
+        uint32_t g = c->at / LIMIT_GROUP_MEMBERS;
+        uint32_t to = f->taken[g] ? FIT_NONE : choose(r, node, c, k >= n);
         if (to != FIT_NONE)
-            propose(r, node, &r->carried[k], to);
+            propose(r, node, c, to);
     }
 }
 

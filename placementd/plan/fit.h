@@ -87,6 +87,14 @@ uint64_t fit_leader_weight(const struct plan_group *g); /* of leading it */
 double fit_level(const struct fit *f, uint32_t node, uint64_t add, uint64_t sub);
 double fit_lead_level(const struct fit *f, uint32_t node, uint64_t add, uint64_t sub);
 
+/* Is it worth it to bring a node from level b to b_after by taking from one at level a? What is
+ * gained at the top must be half of what is carried at least; so the sum of squares of the levels
+ * falls with each move, and moves end. */
+static inline bool fit_gains(double a, double b, double b_after)
+{
+    return a - b_after >= (b_after - b) / 2;
+}
+
 /* A replica that has to be replaced: dead or unknown node, wiped or broken. */
 bool fit_bad(const struct fit *f, uint32_t g, uint32_t i);
 /* A voter that can vote at once and knows everything: its node is up and it has caught up. */

@@ -1,7 +1,8 @@
 /* Leaders go by load: reads and writes a second, and a little for each group, so that idle groups
- * are spread by count. A transfer from a to b is proposed only if a is then still no lower than b:
- * the sum of the squares of the loads falls with every one, so they end, and none is undone while
- * loads stay as they are. */
+ * are spread by count. A transfer is proposed only if it gains (fit_gains()): the sum of the
+ * squares of the loads falls with every one, so they end, and none is undone while loads stay as
+ * they are.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -87,7 +88,7 @@ static bool worth(const struct fit *f, uint32_t from, uint32_t to, uint64_t weig
     double h = f->v->options.hysteresis_percent / 100.0;
     double a = fit_lead_level(f, from, 0, 0), b = fit_lead_level(f, to, 0, 0);
     double b_after = fit_lead_level(f, to, weight, 0);
-    if (b_after > fit_lead_level(f, from, 0, weight) || a - b <= h)
+    if (!fit_gains(a, b, b_after) || a - b <= h)
         return false;
     return a > 1 + h || (a > 1 && b < 1 - h);
 }
