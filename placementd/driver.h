@@ -8,8 +8,8 @@
  * command at a time is in flight for an operator, and one round of the planner.
  *
  * Limits: an operator that moves data begins when every node it concerns has fewer than max_moves
- * into it and out of it; others begin at once. Those that wait begin in the order of their ids, and
- * none overtakes an older one on a node that both need.
+ * into it and out of it; others begin at once. Those that wait are looked at in the order of their
+ * ids and begin as they fit.
  *
  * Pure (time comes in, commands go out by a callback). Owner: struct server.  Thread: the loop.
  * Depends on: operator, plan. */
@@ -40,11 +40,13 @@ struct driver_moment {
 
 struct driver {
     struct driver_options options;
-    struct map proposed;  /* operator -> struct driver_proposed; owned */
-    uint64_t since;       /* when this member became leader */
-    uint64_t plan_at;     /* ns: the next round of the planner, not before */
-    uint64_t plan_index;  /* log index of the last command of a round in flight; 0: none */
-    uint64_t last_index;  /* of the last command proposed */
+    struct map proposed; /* operator -> struct driver_proposed; owned */
+    uint64_t since;      /* when this member became leader */
+    uint64_t plan_at;    /* ns: the next round of the planner, not before */
+    uint64_t plan_index; /* log index of the last command of the last round */
+    uint64_t applied;    /* of the last command that was applied */
+    uint64_t last_index; /* of the last command proposed */
+    uint64_t last_term;
     uint32_t n_proposals; /* by the last call */
     uint64_t rounds;      /* of the planner, for metrics */
 };
@@ -59,6 +61,9 @@ void driver_reset(struct driver *d, uint64_t now);
 uint32_t driver_report(struct driver *d, const struct driver_moment *m,
                        const struct msg_heartbeat *h);
 uint32_t driver_turn(struct driver *d, const struct driver_moment *m);
+
+/* A command was applied. */
+void driver_applied(struct driver *d, uint64_t index);
 
 /* Proposes an operator: checked here as far as the state tells, and again when it is applied; then
  * its result's value is the operator's id (request_on_result()). It begins at once if the limits

@@ -2,56 +2,84 @@
 
 #include <stdlib.h>
 
-#include "common/base/map.h"
 #include "common/base/mem.h"
+#include "placementd/cluster_index.h"
+#include "placementd/operator.h"
+
+/* Only a group as it was laid out starts from its list; later replicas join a running one. */
+static bool is_initial(const struct cluster_group *g)
+{
+    return g->desc.epoch.range == 1 && g->desc.epoch.members == 1;
+}
 
 static void create_step(const struct cluster_group *g, uint32_t at, struct msg_step *out)
 {
     *out = (struct msg_step){
         .kind = MSG_STEP_CREATE_REPLICA, .replica = g->desc.replica[at].replica, .shard = g->desc};
-    /* Only a group as it was laid out starts from its list; later replicas join a running one. */
-    bool initial = g->desc.epoch.members == 1;
-    out->join = !initial;
-    out->campaign = initial && at == 0;
+    out->join = !is_initial(g);
+    out->campaign = is_initial(g) && at == 0;
 }
 
 static bool must_destroy(const struct cluster *c, const struct msg_group_status *s)
 {
     const struct cluster_group *g = cluster_find_group(c, s->group);
-    if (!g || cluster_replica_index(g, s->replica) >= 0 ||
-        shard_epoch_less(g->desc.epoch, s->epoch))
-        return false;
-    /* An operator's new replica is on its node before the group lists it. */
-    const struct cluster_operator *o = cluster_operator_of(c, s->group);
-    for (uint32_t i = 0; o && i < o->n_steps; i++)
-        if (o->step[i].replica == s->replica && i >= o->at)
-            return false;
-    return true;
+    if (s->replica == 0)
+        return false; /* broken, and does not know which one it is */
+    if (!g)
+        return cluster_group_is_gone(c, s->group);
+    return cluster_replica_index(g, s->replica) < 0 && !shard_epoch_less(g->desc.epoch, s->epoch) &&
+           !cluster_replica_is_coming(c, s->group, s->replica);
 }
 
-uint32_t heartbeat_steps(const struct cluster *c, const struct msg_heartbeat *h,
-                         struct msg_step *steps)
+static void destroy_step(const struct cluster *c, const struct msg_group_status *s,
+                         struct msg_step *out)
 {
-    struct map held;
-    uint32_t n = 0;
-    map_init(&held);
-    for (uint32_t i = 0; i < h->n_groups; i++) {
-        map_set(&held, h->groups[i].group, &h->groups[i]);
-        if (n < HEARTBEAT_STEPS_MAX && must_destroy(c, &h->groups[i]))
-            steps[n++] = (struct msg_step){
-                .kind = MSG_STEP_DESTROY_REPLICA,
-                .replica = h->groups[i].replica,
-                .shard = cluster_find_group(c, h->groups[i].group)->desc,
-            };
-    }
-    for (uint32_t i = 0; i < c->n_groups && n < HEARTBEAT_STEPS_MAX; i++) {
-        const struct cluster_group *g = &c->groups[i];
-        for (uint32_t j = 0; j < g->desc.n_replicas; j++)
-            if (g->desc.replica[j].node == h->node && !(g->created & 1u << j) &&
-                !map_find(&held, g->desc.group))
+    const struct cluster_group *g = cluster_find_group(c, s->group);
+    *out = (struct msg_step){.kind = MSG_STEP_DESTROY_REPLICA, .replica = s->replica};
+    if (g)
+        out->shard = g->desc;
+    else
+        out->shard.group = s->group;
+}
+
+static bool may_create(const struct liveness *l, const struct cluster_group *g, uint64_t now)
+{
+    const struct live_group *live = liveness_group(l, g->desc.group);
+    return is_initial(g) || (live && now - live->first >= HEARTBEAT_JOIN_NS);
+}
+
+static bool was_ordered(const struct msg_step *steps, uint32_t n, uint64_t group)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (steps[i].shard.group == group)
+            return true;
+    return false;
+}
+
+static bool holds(const struct msg_heartbeat *h, uint64_t group)
+{
+    for (uint32_t i = 0; i < h->n_groups; i++)
+        if (h->groups[i].group == group)
+            return true;
+    return false;
+}
+
+uint32_t heartbeat_steps(const struct cluster *c, const struct liveness *l,
+                         const struct msg_heartbeat *h, uint64_t now, struct msg_step *steps)
+{
+    uint32_t n = operator_orders(c, h, l, steps, HEARTBEAT_STEPS_MAX), ordered = n, n_groups;
+    for (uint32_t i = 0; i < h->n_groups && n < HEARTBEAT_STEPS_MAX; i++)
+        if (must_destroy(c, &h->groups[i]) && !was_ordered(steps, ordered, h->groups[i].group))
+            destroy_step(c, &h->groups[i], &steps[n++]);
+    const uint32_t *at = cluster_groups_of(c, h->node, &n_groups);
+    for (uint32_t i = 0; i < n_groups && n < HEARTBEAT_STEPS_MAX; i++) {
+        const struct cluster_group *g = &c->groups[at[i]];
+        for (uint32_t j = 0; j < g->desc.n_replicas && n < HEARTBEAT_STEPS_MAX; j++)
+            if (g->desc.replica[j].node == h->node && !(g->created >> j & 1) &&
+                may_create(l, g, now) && !holds(h, g->desc.group) &&
+                !was_ordered(steps, ordered, g->desc.group))
                 create_step(g, j, &steps[n++]);
     }
-    map_close(&held);
     return n;
 }
 
@@ -60,7 +88,7 @@ static bool newer_desc(const struct cluster_group *g, const struct msg_group_sta
                        struct shard_desc *out)
 {
     if (s->state != MSG_REPLICA_LEADER || s->n_members == 0 ||
-        !shard_epoch_less(g->desc.epoch, s->epoch))
+        (g && !shard_epoch_less(g->desc.epoch, s->epoch)))
         return false;
     *out = (struct shard_desc){.group = s->group,
                                .first_slot = s->first_slot,
@@ -80,6 +108,15 @@ static bool newer_desc(const struct cluster_group *g, const struct msg_group_sta
     return true;
 }
 
+static void tell_group(const struct cluster_group *g, const struct msg_group_status *s,
+                       void (*propose)(void *arg, const struct cluster_command *cmd), void *arg)
+{
+    struct shard_desc d;
+    struct cluster_command cmd = {.kind = CLUSTER_CMD_GROUP, .n_groups = 1, .groups = &d};
+    if (newer_desc(g, s, &d))
+        propose(arg, &cmd);
+}
+
 void heartbeat_commands(const struct cluster *c, const struct msg_heartbeat *h,
                         void (*propose)(void *arg, const struct cluster_command *cmd), void *arg)
 {
@@ -88,18 +125,16 @@ void heartbeat_commands(const struct cluster *c, const struct msg_heartbeat *h,
         const struct msg_group_status *s = &h->groups[i];
         const struct cluster_group *g = cluster_find_group(c, s->group);
         int at = g ? cluster_replica_index(g, s->replica) : -1;
+        if (!g && s->group >= c->unsure_from && s->group < c->unsure_to)
+            tell_group(NULL, s, propose, arg);
         if (at < 0)
             continue;
-        if (g->desc.replica[at].node == h->node && !(g->created & 1u << at)) {
+        if (g->desc.replica[at].node == h->node && !(g->created >> at & 1)) {
             if (!created.created)
                 created.created = mem_alloc(h->n_groups * sizeof(*created.created));
             created.created[created.n_created++] = (struct cluster_created){s->group, s->replica};
         }
-        struct shard_desc d;
-        if (newer_desc(g, s, &d)) {
-            struct cluster_command cmd = {.kind = CLUSTER_CMD_GROUP, .n_groups = 1, .groups = &d};
-            propose(arg, &cmd);
-        }
+        tell_group(g, s, propose, arg);
     }
     if (created.n_created)
         propose(arg, &created);

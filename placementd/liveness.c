@@ -4,33 +4,40 @@
 
 #include "common/base/mem.h"
 
-void liveness_init(struct liveness *l, uint64_t now)
+static void begin(struct liveness *l, uint64_t now)
 {
     map_init(&l->nodes);
     map_init(&l->groups);
     l->since = now;
 }
 
-static void free_all(struct map *m)
+void liveness_init(struct liveness *l, uint64_t now)
 {
-    size_t it = 0;
-    uint64_t key;
-    void *value;
-    while (map_next(m, &it, &key, &value))
-        free(value);
-    map_close(m);
+    begin(l, now);
+    l->suspect_ns = LIVENESS_SUSPECT_NS;
+    l->down_ns = LIVENESS_DOWN_NS;
+    l->stall_ns = LIVENESS_STALL_NS;
 }
 
 void liveness_close(struct liveness *l)
 {
-    free_all(&l->nodes);
-    free_all(&l->groups);
+    size_t it = 0;
+    void *value;
+    while (map_next(&l->nodes, &it, NULL, &value)) {
+        free(((struct live_node *)value)->replica);
+        free(value);
+    }
+    it = 0;
+    while (map_next(&l->groups, &it, NULL, &value))
+        free(value);
+    map_close(&l->nodes);
+    map_close(&l->groups);
 }
 
 void liveness_reset(struct liveness *l, uint64_t now)
 {
     liveness_close(l);
-    liveness_init(l, now);
+    begin(l, now);
 }
 
 const struct live_node *liveness_node(const struct liveness *l, uint32_t node)
@@ -43,6 +50,15 @@ const struct live_group *liveness_group(const struct liveness *l, uint64_t group
     return map_find(&l->groups, group);
 }
 
+const struct live_replica *liveness_replica(const struct liveness *l, uint32_t node, uint64_t group)
+{
+    const struct live_node *n = liveness_node(l, node);
+    for (uint32_t i = 0; n && i < n->replicas; i++)
+        if (n->replica[i].group == group)
+            return &n->replica[i];
+    return NULL;
+}
+
 static void *get(struct map *m, uint64_t key, size_t size)
 {
     void *v = map_find(m, key);
@@ -51,6 +67,31 @@ static void *get(struct map *m, uint64_t key, size_t size)
         map_set(m, key, v);
     }
     return v;
+}
+
+static void take_leader(struct live_group *g, const struct msg_group_status *s, uint64_t now)
+{
+    uint64_t behind = 0;
+    g->heard = now;
+    g->bytes = s->bytes;
+    g->keys = s->keys;
+    g->reads = s->reads;
+    g->writes = s->writes;
+    g->epoch = s->epoch;
+    g->first_slot = s->first_slot;
+    g->last_slot = s->last_slot;
+    g->phase = s->phase;
+    g->merge = s->merge;
+    g->refused_op = s->refused_op;
+    g->refused_err = s->refused_err;
+    g->n_members = s->n_members;
+    memcpy(g->member, s->member, s->n_members * sizeof(g->member[0]));
+    for (uint32_t i = 0; i < s->n_members; i++)
+        if (s->member[i].role == 0)
+            behind += s->member[i].match;
+    if (behind != g->behind)
+        g->moved = now;
+    g->behind = behind;
 }
 
 /* A term has one leader, so the newest term with a known one decides. A later term whose leader the
@@ -66,13 +107,51 @@ static bool take_status(struct live_group *g, const struct msg_group_status *s, 
         g->leader = leader;
     }
     if (leads && s->term == g->term) {
-        g->heard = now;
-        g->bytes = s->bytes;
-        g->keys = s->keys;
-        g->n_members = s->n_members;
-        memcpy(g->member, s->member, sizeof(g->member));
+        take_leader(g, s, now);
     }
     return g->leader != before;
+}
+
+/* A replica that is being filled, or a copy for a merge, got on since the last report. */
+static bool gets_on(const struct live_replica *was, const struct msg_group_status *s)
+{
+    bool filling = s->state == MSG_REPLICA_INSTALLING || s->copy == MSG_COPY_RUNNING;
+    return was->copy != s->copy || was->phase != s->phase || was->state != s->state ||
+           (filling && (was->bytes != s->bytes || was->applied != s->applied));
+}
+
+static const struct live_replica *last_of(const struct live_node *n, uint32_t at, uint64_t group)
+{
+    if (at < n->replicas && n->replica[at].group == group)
+        return &n->replica[at]; /* reports keep their order nearly always */
+    for (uint32_t i = 0; i < n->replicas; i++)
+        if (n->replica[i].group == group)
+            return &n->replica[i];
+    return NULL;
+}
+
+static void keep_replicas(struct live_node *n, const struct msg_heartbeat *h)
+{
+    if (n->cap < h->n_groups) {
+        n->cap = h->n_groups;
+        n->replica = mem_realloc(n->replica, n->cap * sizeof(*n->replica));
+    }
+    n->bytes = 0;
+    n->replicas = h->n_groups;
+    for (uint32_t i = 0; i < h->n_groups; i++) {
+        const struct msg_group_status *s = &h->groups[i];
+        n->bytes += s->bytes;
+        n->replica[i] = (struct live_replica){.group = s->group,
+                                              .replica = s->replica,
+                                              .role = s->role,
+                                              .state = s->state,
+                                              .phase = s->phase,
+                                              .copy = s->copy,
+                                              .merge = s->merge,
+                                              .child = s->child,
+                                              .applied = s->applied,
+                                              .bytes = s->bytes};
+    }
 }
 
 void liveness_report(struct liveness *l, const struct cluster *c, const struct msg_heartbeat *h,
@@ -82,19 +161,25 @@ void liveness_report(struct liveness *l, const struct cluster *c, const struct m
     n->heard = now;
     n->disk_free = h->disk_free;
     n->disk_size = h->disk_size;
-    n->replicas = h->n_groups;
-    n->bytes = 0;
+    n->write_p99_us = h->write_p99_us;
+    n->moving = h->moving;
+    memcpy(n->version, h->version, sizeof(n->version));
     for (uint32_t i = 0; i < h->n_groups; i++) {
         const struct msg_group_status *s = &h->groups[i];
         const struct cluster_group *g = cluster_find_group(c, s->group);
-        n->bytes += s->bytes;
-        /* A replica that was removed may still think that it leads: not our source. */
-        if (!g || cluster_replica_index(g, s->replica) < 0)
+        if (!g)
             continue;
         struct live_group *live = get(&l->groups, s->group, sizeof(*live));
-        if (take_status(live, s, now) && on_leader)
+        const struct live_replica *was = last_of(n, i, s->group);
+        if (live->first == 0)
+            live->first = now;
+        if (!was || gets_on(was, s))
+            live->moved = now;
+        /* A replica that was removed may still think that it leads: not our source. */
+        if (cluster_replica_index(g, s->replica) >= 0 && take_status(live, s, now) && on_leader)
             on_leader(arg, s->group);
     }
+    keep_replicas(n, h);
 }
 
 enum liveness_state liveness_state(const struct liveness *l, uint32_t node, uint64_t now)
@@ -102,9 +187,9 @@ enum liveness_state liveness_state(const struct liveness *l, uint32_t node, uint
     const struct live_node *n = liveness_node(l, node);
     uint64_t from = n ? n->heard : l->since;
     uint64_t age = now > from ? now - from : 0;
-    if (age >= LIVENESS_DOWN_NS)
+    if (age >= l->down_ns)
         return LIVE_DOWN;
-    if (age >= LIVENESS_SUSPECT_NS)
+    if (age >= l->suspect_ns)
         return LIVE_SUSPECT;
     return n ? LIVE_UP : LIVE_UNKNOWN;
 }

@@ -13,33 +13,59 @@
 
 #define LIVENESS_SUSPECT_NS (5 * NS_PER_S)
 #define LIVENESS_DOWN_NS (20 * NS_PER_S)
+#define LIVENESS_STALL_NS (120 * NS_PER_S)
 
 enum liveness_state { LIVE_UNKNOWN, LIVE_UP, LIVE_SUSPECT, LIVE_DOWN };
+
+/* What a node last said of one replica that it holds. */
+struct live_replica {
+    uint64_t group, replica; /* replica 0: it does not know which (BROKEN) */
+    uint8_t role, state;     /* enum group_role, msg_replica_state */
+    uint8_t phase, copy;     /* enum shard_phase, msg_copy */
+    uint64_t merge, child;
+    uint64_t applied, bytes;
+};
 
 struct live_node {
     uint64_t heard; /* ns; 0: not since we lead */
     uint64_t disk_free, disk_size;
     uint64_t bytes; /* of its replicas */
-    uint32_t replicas;
-    enum liveness_state told; /* last state that was logged */
+    uint64_t write_p99_us, moving;
+    char version[LIMIT_NAME + 1];
+    uint32_t replicas, cap;
+    struct live_replica *replica; /* in the order of its report; owned */
+    enum liveness_state told;     /* last state that was logged */
 };
 
 struct live_group {
+    uint64_t first;        /* first report of any replica since we lead */
     uint64_t heard;        /* last report of its leader; 0: none */
+    uint64_t moved;        /* last sign that a copy of it gets on; 0: none */
     uint64_t term, leader; /* replica id of the newest term known */
-    uint64_t bytes, keys;
-    uint32_t n_members; /* as its leader last said */
+    /* as its leader last said */
+    uint64_t bytes, keys, reads, writes;
+    struct shard_epoch epoch;
+    uint16_t first_slot, last_slot;
+    uint8_t phase;
+    uint64_t merge;
+    uint64_t refused_op;
+    uint32_t refused_err;
+    uint64_t behind; /* sum of what standbys have: grows as they catch up */
+    uint32_t n_members;
     struct msg_member_status member[LIMIT_GROUP_MEMBERS];
 };
 
 struct liveness {
-    struct map nodes, groups; /* id -> live_node, live_group; owned */
-    uint64_t since;           /* when this member became leader */
+    struct map nodes, groups;     /* id -> live_node, live_group; owned */
+    uint64_t since;               /* when this member became leader */
+    uint64_t suspect_ns, down_ns; /* silence after which a node is suspect, down */
+    uint64_t stall_ns;            /* no progress for so long: an operator is given up */
 };
 
+/* With the times above; the owner may set others. */
 void liveness_init(struct liveness *l, uint64_t now);
 void liveness_close(struct liveness *l);
-/* Leadership begins (anew): forgets everything. */
+/* Leadership begins (anew): forgets everything but the times. */
 void liveness_reset(struct liveness *l, uint64_t now);
 
 /* A checked heartbeat of a known node. on_leader (may be NULL) hears of each group whose leader
@@ -49,6 +75,9 @@ void liveness_report(struct liveness *l, const struct cluster *c, const struct m
 
 const struct live_node *liveness_node(const struct liveness *l, uint32_t node);    /* or NULL */
 const struct live_group *liveness_group(const struct liveness *l, uint64_t group); /* or NULL */
+/* What the node last said of its replica of the group; NULL: it holds none, or was not heard. */
+const struct live_replica *liveness_replica(const struct liveness *l, uint32_t node,
+                                            uint64_t group);
 enum liveness_state liveness_state(const struct liveness *l, uint32_t node, uint64_t now);
 const char *liveness_state_name(enum liveness_state s);
 /* The hint: replica id of the group's leader; 0: not known, or no replica of the group any more. */

@@ -25,12 +25,15 @@ void plan_view_build(const struct cluster *c, const struct liveness *l,
                      uint64_t now_wall_ms, struct plan_picture *out);
 void plan_view_close(struct plan_picture *p);
 
-/* Moves under way (with_queued: or waiting) into and out of a node. */
+/* Moves of an operator: a replica comes to a node, or leaves it while it serves. */
 struct plan_flow {
     uint32_t in, out;
     uint64_t in_bytes;
 };
-void plan_view_flow(const struct cluster *c, uint32_t node, bool with_queued,
-                    struct plan_flow *out);
+/* Adds the operator's moves to flow[], one for each node in the order of c->nodes. */
+void plan_view_add_flow(const struct cluster *c, const struct cluster_operator *o,
+                        struct plan_flow *flow);
+/* Those under way; with_queued: also those that wait. Owned by the caller: free(). */
+struct plan_flow *plan_view_flows(const struct cluster *c, bool with_queued);
 
 #endif

@@ -26,6 +26,7 @@ struct request {
     uint64_t began;
     bool reading;         /* waits for group_read */
     uint64_t index, term; /* of the command; 0: none yet */
+    unsigned rounds;      /* a heartbeat's: commands that it gave rise to were waited for */
     union {
         struct msg_register reg;
         struct msg_heartbeat heartbeat;
@@ -95,16 +96,6 @@ static void propose(struct request *r, const struct cluster_command *cmd)
         fail(r, e, NULL);
 }
 
-/* For commands that nobody waits for: the next heartbeat gives rise to them again. */
-static void propose_quietly(void *arg, const struct cluster_command *cmd)
-{
-    struct server *s = arg;
-    uint64_t index, term;
-    enum err e = fsm_propose(&s->fsm, cmd, &index, &term);
-    if (e != ERR_OK)
-        log_debug("proposal_refused", "kind=%u error=%s", cmd->kind, err_name(e));
-}
-
 /* ---- node.register ---- */
 
 static void answer_register(struct request *r, uint32_t node)
@@ -164,7 +155,8 @@ static void serve_register(struct request *r)
         snprintf(text, sizeof(text),
                  "the name \"%s\" is in use by node %u at %s, which is alive: choose another "
                  "node.id, or stop that one and wait %u s",
-                 m->name, n->id, n->peer_addr, (unsigned)(LIVENESS_SUSPECT_NS / NS_PER_S));
+                 m->name, n->id, n->peer_addr,
+                 (unsigned)((s->live.suspect_ns + NS_PER_S - 1) / NS_PER_S));
         fail(r, ERR_EXISTS, text);
         return;
     }
@@ -187,6 +179,53 @@ static void on_leader_hint(void *arg, uint64_t group)
     map_view_group(&s->view, group);
 }
 
+/* A report may prove a step, and the next one is found only once that is in the state: the answer
+ * waits for the commands, so that an operator does a step a round trip and not one a report. */
+#define HEARTBEAT_ROUNDS 4u
+
+static void answer_heartbeat(struct request *r)
+{
+    struct server *s = r->server;
+    const struct cluster *c = &s->fsm.cluster;
+    struct msg_heartbeat_reply reply = {
+        .version = c->map_version, .move_rate = s->settings->move_rate, .steps = s->steps};
+    struct buf *out = out_of(r);
+    if (out) {
+        reply.n_steps = heartbeat_steps(c, &s->live, &r->heartbeat, io_now(s->io), s->steps);
+        msg_heartbeat_reply_encode(out, r->msgid, &reply);
+    }
+    finish(r);
+}
+
+/* Refused: the next heartbeat gives rise to it again. */
+static void propose_for_report(void *arg, const struct cluster_command *cmd)
+{
+    struct request *r = arg;
+    uint64_t index, term;
+    enum err e = fsm_propose(&r->server->fsm, cmd, &index, &term);
+    if (e != ERR_OK) {
+        log_debug("proposal_refused", "kind=%u error=%s", cmd->kind, err_name(e));
+        return;
+    }
+    r->index = index;
+    r->term = term;
+}
+
+static void go_on_heartbeat(struct request *r)
+{
+    struct server *s = r->server;
+    struct driver_moment now = server_moment(s);
+    uint64_t told = r->index;
+    if (driver_report(&s->driver, &now, &r->heartbeat)) {
+        r->index = s->driver.last_index;
+        r->term = s->driver.last_term;
+    }
+    if (told == r->index && r->rounds > 0)
+        r->index = 0;
+    if (r->index == 0 || ++r->rounds > HEARTBEAT_ROUNDS)
+        answer_heartbeat(r);
+}
+
 static void serve_heartbeat(struct request *r)
 {
     struct server *s = r->server;
@@ -199,16 +238,8 @@ static void serve_heartbeat(struct request *r)
         return;
     }
     liveness_report(&s->live, c, h, io_now(s->io), on_leader_hint, s);
-    heartbeat_commands(c, h, propose_quietly, s);
-    struct buf *out = out_of(r);
-    if (out) {
-        struct msg_heartbeat_reply reply = {.version = c->map_version};
-        reply.steps = mem_alloc(HEARTBEAT_STEPS_MAX * sizeof(*reply.steps));
-        reply.n_steps = heartbeat_steps(c, h, reply.steps);
-        msg_heartbeat_reply_encode(out, r->msgid, &reply);
-        msg_heartbeat_reply_close(&reply);
-    }
-    finish(r);
+    heartbeat_commands(c, h, propose_for_report, r);
+    go_on_heartbeat(r);
 }
 
 /* ---- cluster.init ---- */
@@ -381,7 +412,9 @@ void request_forget_session(struct session *session)
 
 static void settle(struct request *r, const struct cluster_result *result)
 {
-    if (result->err != ERR_OK)
+    if (r->kind == REQUEST_HEARTBEAT)
+        go_on_heartbeat(r);
+    else if (result->err != ERR_OK)
         fail(r, result->err, result->text[0] ? result->text : NULL);
     else if (r->kind == REQUEST_REGISTER)
         answer_register(r, (uint32_t)result->value);

@@ -1,12 +1,14 @@
 #include "placementd/server.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common/base/check.h"
 #include "common/base/crc32c.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/wal/wal.h"
+#include "placementd/heartbeat.h"
 #include "placementd/request.h"
 #include "placementd/session.h"
 
@@ -30,6 +32,11 @@ const char *server_client_addr(struct server *s, uint32_t id)
     return known ? known->client_addr : "";
 }
 
+struct driver_moment server_moment(const struct server *s)
+{
+    return (struct driver_moment){&s->fsm.cluster, &s->live, io_now(s->io), io_wall_ms(s->io)};
+}
+
 static void fatal(struct server *s, enum err why, const char *text)
 {
     log_error("fatal", "error=%s text=\"%s\"", err_name(why), text);
@@ -44,6 +51,7 @@ static void on_result(void *arg, uint64_t index, uint64_t term, const struct clu
     struct server *s = arg;
     if (r->map_changed)
         buf_clear(&s->view.whole); /* also when no group or node changed: the version did */
+    driver_applied(&s->driver, index);
     request_on_result(s, index, term, r);
 }
 
@@ -54,6 +62,7 @@ static void on_state(void *arg, enum group_state state, uint64_t term, uint32_t 
     log_info("role", "role=%s term=%llu leader=%u", names[state], (unsigned long long)term, leader);
     /* Liveness is the leader's own; another role has none, a new leader starts afresh. */
     liveness_reset(&s->live, io_now(s->io));
+    driver_reset(&s->driver, io_now(s->io));
     map_view_all(&s->view);
 }
 
@@ -226,6 +235,8 @@ static void on_tick(struct io_timer *t)
         if (s->ticks % 5 == 0 && s->fsm.cluster.founded)
             record_members(s);
         liveness_tell(&s->live, &s->fsm.cluster, io_now(s->io), tell_node, s);
+        struct driver_moment now = server_moment(s);
+        driver_turn(&s->driver, &now);
     }
     request_expire(s);
     io_timer_set(s->io, t, io_now(s->io) + (s->stopping ? TICK_NS / 10 : TICK_NS));
@@ -332,6 +343,38 @@ static enum err open_group(struct server *s, char *msg, size_t n)
                      n);
 }
 
+static enum err driver_propose(void *arg, const struct cluster_command *cmd, uint64_t *index,
+                               uint64_t *term)
+{
+    return fsm_propose(&((struct server *)arg)->fsm, cmd, index, term);
+}
+
+static void init_driver(struct server *s)
+{
+    const struct settings *from = s->settings;
+    struct driver_options o = {
+        .plan = {.replicas = (uint32_t)from->replicas,
+                 .max_moves = (uint32_t)from->max_moves,
+                 .max_operators = (uint32_t)from->max_operators,
+                 .split_bytes = from->split_size,
+                 .split_ops = from->split_ops,
+                 .max_groups = (uint32_t)from->max_groups,
+                 .hysteresis_percent = (unsigned)from->hysteresis,
+                 .disk_full_percent = (unsigned)from->disk_full,
+                 .balance = from->auto_rebalance},
+        .down_after_ns = from->down_after_ms * NS_PER_MS,
+        .stall_ms = from->stall_after_ms,
+        .arg = s,
+        .propose = driver_propose,
+    };
+    driver_init(&s->driver, &o);
+    liveness_init(&s->live, 0);
+    s->live.suspect_ns = from->suspect_after_ms * NS_PER_MS;
+    s->live.down_ns = from->down_at_ms * NS_PER_MS;
+    s->live.stall_ns = from->stall_after_ms * NS_PER_MS;
+    s->steps = mem_alloc(HEARTBEAT_STEPS_MAX * sizeof(*s->steps));
+}
+
 static void init(struct server *s, const struct settings *settings, struct data_dir *dir)
 {
     memset(s, 0, sizeof(*s));
@@ -352,7 +395,7 @@ enum err server_open(struct server *s, const struct settings *settings, struct d
 {
     struct io_options io = {.offload_threads = 1};
     init(s, settings, dir);
-    liveness_init(&s->live, 0);
+    init_driver(s);
     enum err e = io_create(&io, &s->io, msg, n);
     if (e != ERR_OK)
         goto fail;
@@ -370,6 +413,7 @@ enum err server_open(struct server *s, const struct settings *settings, struct d
     io_listener_addr(s->client_listener, &client);
     io_addr_format(&client, s->self->client_addr); /* with port 0 the real one is known now */
     liveness_reset(&s->live, io_now(s->io));
+    driver_reset(&s->driver, io_now(s->io));
     io_set_turn_hook(s->io, on_turn, s);
     io_timer_set(s->io, &s->tick, io_now(s->io) + TICK_NS / 10);
     return ERR_OK;
@@ -426,6 +470,8 @@ rest:
     if (s->fsm_open)
         fsm_close(&s->fsm);
     liveness_close(&s->live);
+    driver_close(&s->driver);
+    free(s->steps);
     map_view_close(&s->view);
     memset(s, 0, sizeof(*s));
 }

@@ -9,6 +9,7 @@
 
 #include "common/io/data_dir.h"
 #include "common/net/peer.h"
+#include "placementd/driver.h"
 #include "placementd/fsm.h"
 #include "placementd/liveness.h"
 #include "placementd/map_view.h"
@@ -27,6 +28,8 @@ struct server {
     struct fsm fsm;
     bool fsm_open;
     struct liveness live;
+    struct driver driver;
+    struct msg_step *steps; /* scratch: one reply's, HEARTBEAT_STEPS_MAX; owned */
     struct map_view view;
     struct list sessions; /* struct session.link */
     unsigned n_sessions;
@@ -49,6 +52,8 @@ MUST_USE enum err server_run(struct server *s);
 void server_stop(struct server *s); /* on the loop */
 void server_close(struct server *s);
 
+/* The state and what was heard, now: for driver_add() and the like, on the leader. */
+struct driver_moment server_moment(const struct server *s);
 /* The leader as far as this member knows: 0 if none. Its client address, "" if not known. */
 uint32_t server_leader(const struct server *s);
 const char *server_client_addr(struct server *s, uint32_t member);

@@ -32,6 +32,32 @@ const struct config_key settings_keys[] = {
      "replicas of a group when cluster.init does not say: 1, 3 or 5"},
     {"placement", "groups", CONFIG_UINT, AT(groups), "8", 1, LIMIT_SLOTS,
      "groups when cluster.init does not say"},
+    {"placement", "auto-rebalance", CONFIG_BOOL, AT(auto_rebalance), "true", 0, 0,
+     "balance leaders and bytes, split large shards; repair and drains go on without it"},
+    {"placement", "max-moves", CONFIG_UINT, AT(max_moves), "2", 1, 64,
+     "moves of replicas into, and out of, one node at a time"},
+    {"placement", "max-operators", CONFIG_UINT, AT(max_operators), "0", 0, CLUSTER_OPERATORS_MAX,
+     "operators under way at a time in the whole cluster; 0: no limit"},
+    {"placement", "move-rate", CONFIG_SIZE, AT(move_rate), "100MiB", 0, 0,
+     "bytes a second that moves of one node may take; 0: no limit"},
+    {"placement", "split-size", CONFIG_SIZE, AT(split_size), "32GiB", 0, 0,
+     "a shard larger than this is split; 0: never"},
+    {"placement", "split-ops", CONFIG_UINT, AT(split_ops), "0", 0, 0,
+     "a shard with more operations a second than this is split; 0: never"},
+    {"placement", "max-groups", CONFIG_UINT, AT(max_groups), "16384", 1, CLUSTER_GROUPS_MAX,
+     "no shard is split beyond so many groups"},
+    {"placement", "hysteresis", CONFIG_UINT, AT(hysteresis), "5", 1, 50,
+     "percent that a node may be off the mean before anything is moved"},
+    {"placement", "disk-full", CONFIG_UINT, AT(disk_full), "80", 10, 95,
+     "percent of a node's disk in use above which nothing is moved there"},
+    {"placement", "suspect-after", CONFIG_DURATION_MS, AT(suspect_after_ms), "5s", 200, 0,
+     "silence after which a node is suspect: nothing is moved there"},
+    {"placement", "down-at", CONFIG_DURATION_MS, AT(down_at_ms), "20s", 500, 0,
+     "silence after which a node is down"},
+    {"placement", "down-after", CONFIG_DURATION_MS, AT(down_after_ms), "10m", 500, 0,
+     "silence after which the replicas of a node are replaced, unless it is in maintenance"},
+    {"placement", "stall-after", CONFIG_DURATION_MS, AT(stall_after_ms), "2m", 1000, 0,
+     "an operator that makes no progress for so long is given up"},
     {"log", "level", CONFIG_STRING, AT(log_level), "info", 1, 8, "debug, info, warn or error"},
 };
 const size_t settings_n_keys = sizeof(settings_keys) / sizeof(settings_keys[0]);
@@ -90,6 +116,12 @@ enum err settings_check(struct settings *s, bool insecure, char *msg, size_t n)
     }
     if (s->replicas % 2 == 0) {
         snprintf(msg, n, "placement.replicas: must be 1, 3 or 5");
+        return ERR_CONFIG;
+    }
+    if (s->down_at_ms < s->suspect_after_ms || s->down_after_ms < s->down_at_ms) {
+        snprintf(msg, n,
+                 "placement.down-after: must be at least placement.down-at, and that at least "
+                 "placement.suspect-after");
         return ERR_CONFIG;
     }
     if (s->election_timeout_ms < 3 * s->heartbeat_ms) {

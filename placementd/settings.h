@@ -15,6 +15,10 @@ struct settings {
     uint64_t election_timeout_ms, heartbeat_ms;
     uint64_t segment_size;
     uint64_t replicas, groups;
+    bool auto_rebalance;
+    uint64_t max_moves, max_operators, max_groups, move_rate; /* move_rate: bytes/s, 0: no limit */
+    uint64_t split_size, split_ops, hysteresis, disk_full;    /* bytes, ops/s, percent, percent */
+    uint64_t suspect_after_ms, down_at_ms, down_after_ms, stall_after_ms;
     char *log_level;
     /* checked and derived by settings_check() */
     struct io_addr client, peer;

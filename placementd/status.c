@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/wire/mp.h"
+#include "placementd/operator.h"
 #include "placementd/server.h"
 
 static void pair(struct buf *b, const char *key, uint64_t v)
@@ -241,21 +242,26 @@ static void put_group(const struct server *s, const struct cluster_group *g, str
     pair(b, "keys", live ? live->keys : 0);
 }
 
+static const char *operator_state(const struct cluster_operator *o)
+{
+    return o->queued ? "queued" : o->cancelling ? "cancelling" : "running";
+}
+
 static void put_operators(const struct cluster *c, struct buf *b)
 {
-    static const char *const kinds[] = {
-        "?",           "move",           "replace", "transfer-leader",
-        "add-replica", "remove-replica", "split",   "merge"};
     mp_put_str(b, "operators");
     mp_put_array(b, c->n_operators);
     for (uint32_t i = 0; i < c->n_operators; i++) {
         const struct cluster_operator *o = &c->operators[i];
-        mp_put_map(b, 6);
+        mp_put_map(b, 9);
         pair(b, "id", o->id);
-        pair_str(b, "kind", kinds[o->kind]);
+        pair_str(b, "kind", operator_kind_name(o->kind));
         pair(b, "group", o->group);
+        pair_str(b, "state", operator_state(o));
         pair(b, "step", o->at);
         pair(b, "steps", o->n_steps);
+        pair_str(b, "doing", operator_step_name(o->step[o->at].kind));
+        pair(b, "bytes", o->bytes);
         pair_str(b, "reason", o->reason);
     }
 }

@@ -52,6 +52,22 @@ static struct msg_group_status status(uint64_t group, uint64_t replica, uint32_t
                                      .last_slot = 99};
 }
 
+/* All groups were heard long ago. */
+static uint32_t orders(const struct cluster *c, const struct msg_heartbeat *h,
+                       struct msg_step *steps)
+{
+    struct liveness l;
+    liveness_init(&l, 0);
+    for (uint32_t i = 0; i < c->n_groups; i++) {
+        struct msg_group_status s = {.group = c->groups[i].desc.group};
+        struct msg_heartbeat first = {.node = 99, .n_groups = 1, .groups = &s};
+        liveness_report(&l, c, &first, 1 * S, NULL, NULL);
+    }
+    uint32_t n = heartbeat_steps(c, &l, h, 100 * S, steps);
+    liveness_close(&l);
+    return n;
+}
+
 START_TEST(test_steps)
 {
     struct cluster c;
@@ -59,25 +75,25 @@ START_TEST(test_steps)
     fill(&c);
     /* nothing there yet: the preferred leader campaigns */
     struct msg_heartbeat h = {.node = 1, .incarnation = 1};
-    ck_assert_uint_eq(heartbeat_steps(&c, &h, steps), 1);
+    ck_assert_uint_eq(orders(&c, &h, steps), 1);
     ck_assert_int_eq(steps[0].kind, MSG_STEP_CREATE_REPLICA);
     ck_assert_uint_eq(steps[0].replica, 10);
     ck_assert(steps[0].campaign && !steps[0].join);
     /* two groups; the one whose members have changed is joined, not begun */
     h.node = 2;
-    ck_assert_uint_eq(heartbeat_steps(&c, &h, steps), 2);
+    ck_assert_uint_eq(orders(&c, &h, steps), 2);
     ck_assert(!steps[0].campaign && !steps[0].join);
     ck_assert(!steps[1].campaign && steps[1].join);
     /* held: nothing to do */
     struct msg_group_status held[] = {status(1, 11, 1), status(2, 20, 3)};
     h.groups = held;
     h.n_groups = 2;
-    ck_assert_uint_eq(heartbeat_steps(&c, &h, steps), 0);
+    ck_assert_uint_eq(orders(&c, &h, steps), 0);
     /* seen before and gone now: never made again under the same id */
     c.groups[0].created = 2;
     h.groups = &held[1];
     h.n_groups = 1;
-    ck_assert_uint_eq(heartbeat_steps(&c, &h, steps), 0);
+    ck_assert_uint_eq(orders(&c, &h, steps), 0);
     cluster_close(&c);
 }
 END_TEST
@@ -95,13 +111,14 @@ START_TEST(test_destroy)
         {2, 5, 3, true},   /* removed by this very change */
         {2, 5, 4, false},  /* knows more than we do */
         {7, 5, 1, false},  /* a group that we have not heard of */
+        {2, 0, 1, false},  /* broken, does not know its id */
         {2, 22, 1, false}, /* listed */
     };
     fill(&c);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct msg_group_status s = status(rows[i].group, rows[i].replica, rows[i].members);
         struct msg_heartbeat h = {.node = 4, .incarnation = 4, .n_groups = 1, .groups = &s};
-        uint32_t n = heartbeat_steps(&c, &h, steps);
+        uint32_t n = orders(&c, &h, steps);
         bool got = n && steps[0].kind == MSG_STEP_DESTROY_REPLICA;
         ck_assert_msg(got == rows[i].want, "row %zu", i);
     }
@@ -114,7 +131,7 @@ START_TEST(test_destroy)
     cluster_add_operator(&c, &o);
     struct msg_group_status s = status(2, 5, 1);
     struct msg_heartbeat h = {.node = 4, .incarnation = 4, .n_groups = 1, .groups = &s};
-    ck_assert_uint_eq(heartbeat_steps(&c, &h, steps), 0);
+    ck_assert_uint_eq(orders(&c, &h, steps), 0);
     cluster_close(&c);
 }
 END_TEST
