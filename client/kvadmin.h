@@ -58,8 +58,7 @@ struct kvadmin_operator {
 
 struct kvadmin_status {
     char cluster[64], health[32], leader_addr[64];
-    char summary[512]; /* health as a sentence */
-    bool paused;
+    bool paused; /* balancing */
     uint64_t version;
     uint32_t from, leader;
     bool authoritative; /* the leader's own answer */

@@ -174,8 +174,7 @@ static const struct field status_fields[] = {
     F(kvadmin_status, cluster, TEXT),       F(kvadmin_status, health, TEXT),
     F(kvadmin_status, leader_addr, TEXT),   F(kvadmin_status, version, U64),
     F(kvadmin_status, from, U32),           F(kvadmin_status, leader, U32),
-    F(kvadmin_status, authoritative, BOOL), F(kvadmin_status, summary, TEXT),
-    F(kvadmin_status, paused, BOOL),
+    F(kvadmin_status, authoritative, BOOL), F(kvadmin_status, paused, BOOL),
 };
 
 /* The count is bounded by the bytes that are left: skim has proven as much. */

@@ -22,13 +22,14 @@ static json_t *nodes_json(const struct kvadmin_status *s)
     for (unsigned i = 0; i < s->n_nodes; i++) {
         const struct kvadmin_node *n = &s->nodes[i];
         json_array_append_new(
-            list, json_pack("{s:o,s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "id",
-                            out_json_id(n->id), "name", n->name, "address", n->address, "peer",
-                            n->peer, "zone", n->zone, "host", n->host, "state", n->state, "leaders",
-                            (json_int_t)n->leaders, "replicas", (json_int_t)n->replicas, "bytes",
-                            (json_int_t)n->bytes, "disk_free", (json_int_t)n->disk_free,
+            list, json_pack("{s:o,s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:b,s:I}",
+                            "id", out_json_id(n->id), "name", n->name, "address", n->address,
+                            "peer", n->peer, "zone", n->zone, "host", n->host, "state", n->state,
+                            "leaders", (json_int_t)n->leaders, "replicas", (json_int_t)n->replicas,
+                            "bytes", (json_int_t)n->bytes, "disk_free", (json_int_t)n->disk_free,
                             "disk_size", (json_int_t)n->disk_size, "cores", (json_int_t)n->cores,
-                            "heard_ms", heard_json(n->heard, n->heard_ms)));
+                            "heard_ms", heard_json(n->heard, n->heard_ms), "draining", n->draining,
+                            "maintenance_ms", (json_int_t)n->maintenance_ms));
     }
     return list;
 }
@@ -47,13 +48,14 @@ static json_t *groups_json(const struct kvadmin_status *s)
                                             (json_int_t)r->match));
         }
         json_array_append_new(list,
-                              json_pack("{s:o,s:I,s:I,s:[I,I],s:o,s:I,s:o,s:I,s:I}", "id",
+                              json_pack("{s:o,s:I,s:I,s:[I,I],s:o,s:I,s:o,s:I,s:I,s:I,s:I}", "id",
                                         out_json_id(g->id), "first_slot", (json_int_t)g->first_slot,
                                         "last_slot", (json_int_t)g->last_slot, "epoch",
                                         (json_int_t)g->epoch.range, (json_int_t)g->epoch.members,
                                         "leader", g->leader ? out_json_id(g->leader) : json_null(),
                                         "term", (json_int_t)g->term, "replicas", replicas, "bytes",
-                                        (json_int_t)g->bytes, "keys", (json_int_t)g->keys));
+                                        (json_int_t)g->bytes, "keys", (json_int_t)g->keys, "reads",
+                                        (json_int_t)g->reads, "writes", (json_int_t)g->writes));
     }
     return list;
 }
@@ -72,17 +74,21 @@ static json_t *status_json(const struct kvadmin_status *s)
     }
     for (unsigned i = 0; i < s->n_operators; i++) {
         const struct kvadmin_operator *o = &s->operators[i];
-        json_array_append_new(operators,
-                              json_pack("{s:o,s:s,s:o,s:I,s:I,s:s}", "id", out_json_id(o->id),
-                                        "kind", o->kind, "group", out_json_id(o->group), "step",
-                                        (json_int_t)o->step, "steps", (json_int_t)o->steps,
-                                        "reason", o->reason));
+        json_array_append_new(
+            operators,
+            json_pack("{s:o,s:s,s:o,s:I,s:I,s:s,s:b,s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "id",
+                      out_json_id(o->id), "kind", o->kind, "group", out_json_id(o->group), "step",
+                      (json_int_t)o->step, "steps", (json_int_t)o->steps, "reason", o->reason,
+                      "queued", o->queued, "step_name", o->step_name, "from", o->from, "to", o->to,
+                      "bytes", (json_int_t)o->bytes, "moved", (json_int_t)o->moved, "age_ms",
+                      (json_int_t)o->age_ms, "waits_for", o->waits_for));
     }
-    return json_pack("{s:s,s:o,s:s,s:o,s:o,s:s,s:b,s:o,s:o,s:o,s:o}", "cluster", s->cluster,
-                     "version", out_json_id(s->version), "health", s->health, "reasons", reasons,
-                     "leader", s->leader ? out_json_id(s->leader) : json_null(), "leader_addr",
-                     s->leader_addr, "authoritative", s->authoritative, "members", members, "nodes",
-                     nodes_json(s), "groups", groups_json(s), "operators", operators);
+    return json_pack("{s:s,s:o,s:s,s:b,s:o,s:o,s:s,s:b,s:o,s:o,s:o,s:o}", "cluster", s->cluster,
+                     "version", out_json_id(s->version), "health", s->health, "paused", s->paused,
+                     "reasons", reasons, "leader", s->leader ? out_json_id(s->leader) : json_null(),
+                     "leader_addr", s->leader_addr, "authoritative", s->authoritative, "members",
+                     members, "nodes", nodes_json(s), "groups", groups_json(s), "operators",
+                     operators);
 }
 
 /* ---- tables ---- */
@@ -133,33 +139,69 @@ static void groups_table(const struct ctl *ctl, const struct kvadmin_status *s)
     out_table_end(t);
 }
 
+static void operators_table(const struct ctl *ctl, const struct kvadmin_status *s)
+{
+    char moved[16], bytes[16], age[32];
+    struct out_table *t =
+        out_table_new(ctl, "OPERATOR WHAT GROUP STEP FROM TO >MOVED >SIZE >AGE WHY");
+    for (unsigned i = 0; i < s->n_operators; i++) {
+        const struct kvadmin_operator *o = &s->operators[i];
+        out_table_row(t);
+        out_table_cell(t, "%llu", (unsigned long long)o->id);
+        out_table_cell(t, "%s", o->kind);
+        out_table_cell(t, "g%llu", (unsigned long long)o->group);
+        if (o->queued)
+            out_table_cell(t, "waiting");
+        else
+            out_table_cell(t, "%s (%llu/%llu)", o->step_name, (unsigned long long)o->step + 1,
+                           (unsigned long long)o->steps);
+        out_table_cell(t, "%s", o->from[0] ? o->from : "-");
+        out_table_cell(t, "%s", o->to[0] ? o->to : "-");
+        out_table_cell(t, "%s", out_size(o->moved, moved));
+        out_table_cell(t, "%s", out_size(o->bytes, bytes));
+        out_table_cell(t, "%s", admin_seconds(o->age_ms / 1000, age));
+        out_table_cell(t, "%s", o->reason);
+    }
+    out_table_end(t);
+}
+
 static void status_text(const struct ctl *ctl, const struct kvadmin_status *s)
 {
-    unsigned up = 0, led = 0, heard = 0;
-    for (unsigned i = 0; i < s->n_nodes; i++)
-        up += strcmp(s->nodes[i].state, "up") == 0;
+    unsigned up = 0, led = 0, heard = 0, gone = 0;
+    for (unsigned i = 0; i < s->n_nodes; i++) {
+        const char *state = s->nodes[i].state;
+        gone += strcmp(state, "lost") == 0 || strcmp(state, "removed") == 0;
+        up += strcmp(state, "up") == 0 || strcmp(state, "draining") == 0 ||
+              strcmp(state, "maintenance") == 0;
+    }
     for (unsigned i = 0; i < s->n_groups; i++)
         led += s->groups[i].leader != 0;
     for (unsigned i = 0; i < s->n_members; i++)
         heard += s->member[i].heard && s->member[i].heard_ms < 2000;
     bool ok = strcmp(s->health, "ok") == 0;
     bool bad = strcmp(s->health, "unavailable") == 0;
-    printf("%s%s%s\n", out_color(ctl, ok ? 'g' : bad ? 'r' : 'y'), s->health, out_color_end(ctl));
+    printf("%s%s%s", out_color(ctl, ok ? 'g' : bad ? 'r' : 'y'), s->health, out_color_end(ctl));
     for (unsigned i = 0; i < s->n_reasons; i++)
-        printf("  %s\n", s->reason[i]);
-    printf("cluster     %s, map version %llu\n", s->cluster[0] ? s->cluster : "(not founded)",
+        printf("%s%s", i ? ", " : ": ", s->reason[i]);
+    printf("\n\ncluster     %s, map version %llu\n", s->cluster[0] ? s->cluster : "(not founded)",
            (unsigned long long)s->version);
     printf("placementd  %u of %u members heard, leader %u at %s\n", heard, s->n_members, s->leader,
            s->leader_addr[0] ? s->leader_addr : "(unknown)");
-    printf("nodes       %u of %u up\n", up, s->n_nodes);
+    printf("nodes       %u of %u up\n", up, s->n_nodes - gone);
     printf("groups      %u of %u with a leader\n", led, s->n_groups);
-    for (unsigned i = 0; i < s->n_operators; i++)
-        printf("operator    %s of g%llu, step %llu of %llu: %s\n", s->operators[i].kind,
-               (unsigned long long)s->operators[i].group, (unsigned long long)s->operators[i].step,
-               (unsigned long long)s->operators[i].steps, s->operators[i].reason);
+    printf("operators   %u under way or waiting%s\n", s->n_operators,
+           s->paused ? "; balancing is paused" : "");
     if (s->n_nodes) {
         putchar('\n');
         nodes_table(ctl, s);
+    }
+    if (s->n_groups) {
+        putchar('\n');
+        groups_table(ctl, s);
+    }
+    if (s->n_operators) {
+        putchar('\n');
+        operators_table(ctl, s);
     }
 }
 

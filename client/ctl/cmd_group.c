@@ -8,8 +8,6 @@
 #include "client/ctl/plan.h"
 #include "client/ctl/watch.h"
 
-#define MERGE_ROUNDS 16 /* moves that bring two groups of nine replicas together, and some */
-
 struct group_options {
     bool plan, detach;
     long slot; /* -1: not given */
@@ -175,32 +173,22 @@ static int print_detached(struct ctl *ctl, const json_t *answer)
     return CTL_OK;
 }
 
-/* Takes `p`. Once more as long as the answer says that this was only the first part (a merge, whose
- * replicas are moved together first). */
+/* Takes `p`. */
 static int change(struct ctl *ctl, const struct group_options *o, json_t *p, const char *what)
 {
-    int code = CTL_OK;
+    json_t *answer;
     if (o->plan)
         json_object_set_new(p, "plan", json_true());
-    for (int round = 0; round < MERGE_ROUNDS && code == CTL_OK; round++) {
-        json_t *answer;
-        code = admin_call(ctl, "admin.group", !o->plan, json_incref(p), &answer);
-        if (code != CTL_OK)
-            break;
-        bool again = admin_bool(answer, "again");
-        if (o->plan)
-            code = print_plan(ctl, answer);
-        else if (o->detach)
-            code = print_detached(ctl, answer);
-        else
-            code = watch_operators(ctl, what, json_object_get(answer, "operators"), false);
-        json_decref(answer);
-        if (again && o->detach && ctl->output != CTL_JSON)
-            printf("These moves come first. Then run the same command again.\n");
-        if (o->plan || o->detach || !again)
-            break;
-    }
-    json_decref(p);
+    int code = admin_call(ctl, "admin.group", !o->plan, p, &answer);
+    if (code != CTL_OK)
+        return code;
+    if (o->plan)
+        code = print_plan(ctl, answer);
+    else if (o->detach)
+        code = print_detached(ctl, answer);
+    else
+        code = watch_operators(ctl, what, json_object_get(answer, "operators"), false);
+    json_decref(answer);
     return code;
 }
 
