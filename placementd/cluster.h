@@ -128,6 +128,9 @@ struct cluster_operator {
     struct cluster_step step[CLUSTER_STEPS_MAX];
 };
 
+/* How operators end, for the counters. */
+enum cluster_end { CLUSTER_END_DONE, CLUSTER_END_CANCELLED, CLUSTER_END_FAILED, CLUSTER_ENDS };
+
 /* What became of an operator: the last CLUSTER_FINISHED_MAX are kept. */
 struct cluster_finished {
     uint64_t id, group, ended_ms;
@@ -153,7 +156,8 @@ struct cluster {
     /* After an import: groups of these ids that the state does not know may have been made after
      * it was exported. Nobody is told to destroy them. from <= id < to. */
     uint64_t unsure_from, unsure_to;
-    struct cluster_index *index; /* derived, never encoded (cluster_index.h); owned */
+    uint64_t ended[8][CLUSTER_ENDS]; /* by kind; counted by this process, never encoded */
+    struct cluster_index *index;     /* derived, never encoded (cluster_index.h); owned */
 };
 
 void cluster_init(struct cluster *c);

@@ -1,6 +1,4 @@
 /* placementd: one member of the placement group. See README.md. */
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -8,10 +6,12 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/version.h"
 #include "common/io/fs.h"
+#include "common/notify/notify.h"
+#include "placementd/http.h"
 #include "placementd/server.h"
-
-#define VERSION "0.1.0"
+#include "placementd/supervisor.h"
 
 static const char usage[] =
     "Usage: placementd [--config FILE] [--set SECTION.KEY=VALUE]... [OPTION]...\n"
@@ -64,7 +64,7 @@ static int parse_args(int argc, char **argv, struct args *a)
             fputs(usage, stdout);
             return 0;
         } else if (strcmp(arg, "--version") == 0) {
-            puts("placementd (shardkv) " VERSION);
+            puts("placementd (shardkv) " SHARDKV_VERSION);
             return 0;
         } else {
             fprintf(stderr, "placementd: unknown or incomplete option \"%s\"; see --help\n", arg);
@@ -92,67 +92,41 @@ static enum err read_settings(const struct args *a, struct settings *s, char *ms
     return e == ERR_OK ? settings_check(s, a->insecure, msg, n) : e;
 }
 
-/* ---- signals: a thread waits for them and tells the loop by mail ---- */
+/* ---- running ---- */
 
-struct signal_thread {
-    pthread_t thread;
-    sigset_t set;
-    struct io *io;
-};
-
-static void deliver_stop(struct io_mail *m, void *server)
+static enum err reread(void *arg, struct settings *out, char *msg, size_t n)
 {
-    free(m);
-    server_stop(server);
+    return read_settings(arg, out, msg, n);
 }
 
-static void *wait_for_signals(void *arg)
-{
-    struct signal_thread *t = arg;
-    int number;
-    for (;;) {
-        if (sigwait(&t->set, &number) != 0 || number == SIGUSR1)
-            return NULL;
-        if (number == SIGHUP) {
-            log_info("reload", "text=\"no key can be changed while running: restart this member\"");
-            continue;
-        }
-        struct io_mail *m = mem_zalloc(sizeof(*m));
-        m->deliver = deliver_stop;
-        io_post(t->io, m);
-    }
-}
-
-/* Before any other thread is made, so that all of them inherit the mask. */
-static void block_signals(sigset_t *set)
-{
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGHUP);
-    sigaddset(set, SIGUSR1); /* ends the thread itself */
-    pthread_sigmask(SIG_BLOCK, set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
-static int run(const struct settings *settings, struct data_dir *dir, const sigset_t *set)
+static int run(const struct args *args, struct settings *settings, struct data_dir *dir)
 {
     static struct server server;
-    struct signal_thread signals = {.set = *set};
+    struct placement_http *http = NULL;
     char msg[512] = "";
+    notify_status("replaying the log");
     enum err e = server_open(&server, settings, dir, msg, sizeof(msg));
     if (e != ERR_OK)
         return fail(1, "", msg[0] ? msg : err_text(e));
-    signals.io = server.io;
-    if (pthread_create(&signals.thread, NULL, wait_for_signals, &signals) != 0) {
+    if (settings->listen_http[0])
+        e = placement_http_start(&server, &settings->http, &http, msg, sizeof(msg));
+    struct supervisor supervisor = {.server = &server,
+                                    .settings = settings,
+                                    .http = http,
+                                    .reread = reread,
+                                    .arg = (void *)(uintptr_t)args};
+    if (e != ERR_OK || !supervisor_start(&supervisor)) {
+        placement_http_stop(http);
         server_close(&server);
-        return fail(1, "", "cannot start a thread: check the limit on processes (ulimit -u)");
+        return fail(1, "", msg[0] ? msg : "cannot start a thread: check the limit (ulimit -u)");
     }
-    log_info("ready", "member=%u client=%s members=%u version=%s pid=%d", server.self->id,
-             server.self->client_addr, server.members.n, VERSION, (int)getpid());
+    log_info("ready", "member=%u client=%s members=%u http=%s version=%s pid=%d", server.self->id,
+             server.self->client_addr, server.members.n,
+             settings->listen_http[0] ? settings->listen_http : "off", SHARDKV_VERSION,
+             (int)getpid());
     e = server_run(&server);
-    pthread_kill(signals.thread, SIGUSR1);
-    pthread_join(signals.thread, NULL);
+    supervisor_stop(&supervisor);
+    placement_http_stop(http);
     server_close(&server);
     log_info("stopped", "member=%llu clean=%d", (unsigned long long)settings->node_id, e == ERR_OK);
     return e == ERR_OK ? 0 : 1;
@@ -194,7 +168,7 @@ static void print_config(const struct settings *s)
     buf_close(&b);
 }
 
-static int serve(const struct args *args, struct settings *s, const sigset_t *set)
+static int serve(const struct args *args, struct settings *s)
 {
     static struct data_dir dir;
     char msg[512] = "";
@@ -211,7 +185,7 @@ static int serve(const struct args *args, struct settings *s, const sigset_t *se
     e = open_dir(s, &dir, msg, sizeof(msg));
     if (e != ERR_OK)
         return fail(1, "", msg[0] ? msg : err_text(e));
-    int code = run(s, &dir, set);
+    int code = run(args, s, &dir);
     data_dir_close(&dir);
     return code;
 }
@@ -220,11 +194,10 @@ int main(int argc, char **argv)
 {
     struct args args = {0};
     struct settings settings = {0};
-    sigset_t set;
     int code = parse_args(argc, argv, &args);
     if (code < 0) {
-        block_signals(&set);
-        code = serve(&args, &settings, &set);
+        supervisor_block_signals();
+        code = serve(&args, &settings);
         config_free(settings_keys, settings_n_keys, &settings);
     }
     free(args.sets);

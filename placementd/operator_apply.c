@@ -25,6 +25,10 @@ static void finish(struct cluster *c, const struct cluster_operator *o, uint8_t 
     memcpy(f.reason, o->reason, sizeof(f.reason));
     snprintf(f.why, sizeof(f.why), "%s", why);
     cluster_add_finished(c, &f);
+    if (o->kind < sizeof(c->ended) / sizeof(c->ended[0]))
+        c->ended[o->kind][outcome == ERR_OK              ? CLUSTER_END_DONE
+                          : outcome == ERR_SHUTTING_DOWN ? CLUSTER_END_CANCELLED
+                                                         : CLUSTER_END_FAILED]++;
     cluster_remove_operator(c, o->id);
 }
 

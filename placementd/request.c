@@ -237,6 +237,7 @@ static void serve_heartbeat(struct request *r)
         fail(r, ERR_NOT_FOUND, "no such node takes part: register again");
         return;
     }
+    s->heartbeats++;
     liveness_report(&s->live, c, h, io_now(s->io), on_leader_hint, s);
     heartbeat_commands(c, h, propose_for_report, r);
     go_on_heartbeat(r);

@@ -37,7 +37,8 @@ struct server {
     unsigned n_requests;
     struct io_timer tick;
     uint64_t ticks;
-    uint64_t found_at; /* ns: when the cluster's id was last proposed */
+    uint64_t heartbeats; /* of nodes, answered */
+    uint64_t found_at;   /* ns: when the cluster's id was last proposed */
     bool stopping;
     bool leaving;     /* the loop ends once the log is at rest */
     uint64_t stop_by; /* ns */

@@ -10,7 +10,7 @@
 const struct config_key settings_keys[] = {
     {"node", "id", CONFIG_UINT, AT(node_id), "1", 1, 0xffff,
      "id of this member in cluster.members"},
-    {"node", "data-dir", CONFIG_STRING, AT(data_dir), "/var/lib/shardkv/placementd", 1, 3072,
+    {"node", "data-dir", CONFIG_STRING, AT(data_dir), "", 0, 3072,
      "where the log and the state are kept"},
     {"node", "name", CONFIG_STRING, AT(name), NULL, 0, LIMIT_NAME,
      "name of this member; pID if empty"},
@@ -22,6 +22,8 @@ const struct config_key settings_keys[] = {
      "address for nodes, clients and kvctl"},
     {"listen", "peer", CONFIG_STRING, AT(listen_peer), NULL, 0, 63,
      "address for the other members; this member's entry in cluster.members if empty"},
+    {"listen", "http", CONFIG_STRING, AT(listen_http), "", 0, 63,
+     "address for health, metrics and status; empty: none"},
     {"raft", "election-timeout", CONFIG_DURATION_MS, AT(election_timeout_ms), "500ms", 50, 60000,
      "silence of the leader after which a member stands for election"},
     {"raft", "heartbeat", CONFIG_DURATION_MS, AT(heartbeat_ms), "100ms", 10, 10000,
@@ -105,7 +107,16 @@ static enum err check_members(struct settings *s, bool insecure, char *msg, size
 enum err settings_check(struct settings *s, bool insecure, char *msg, size_t n)
 {
     enum log_level level;
+    if (!s->data_dir[0]) {
+        snprintf(msg, n,
+                 "node.data-dir is not set: name a directory for the log and the state, as "
+                 "--set node.data-dir=/var/lib/shardkv/placementd, or in the file that "
+                 "--config names");
+        return ERR_CONFIG;
+    }
     enum err e = address("listen.client", s->listen_client, insecure, &s->client, msg, n);
+    if (e == ERR_OK && s->listen_http[0])
+        e = address("listen.http", s->listen_http, insecure, &s->http, msg, n);
     if (e == ERR_OK)
         e = check_members(s, insecure, msg, n);
     if (e != ERR_OK)

@@ -11,7 +11,7 @@ struct settings {
     uint64_t node_id;
     char *data_dir, *name;
     char *cluster_name, *cluster_members;
-    char *listen_client, *listen_peer;
+    char *listen_client, *listen_peer, *listen_http; /* listen_http "": no HTTP */
     uint64_t election_timeout_ms, heartbeat_ms;
     uint64_t segment_size;
     uint64_t replicas, groups;
@@ -21,7 +21,7 @@ struct settings {
     uint64_t suspect_after_ms, down_at_ms, down_after_ms, stall_after_ms;
     char *log_level;
     /* checked and derived by settings_check() */
-    struct io_addr client, peer;
+    struct io_addr client, peer, http;
     struct members members;
     struct member *self; /* in members */
 };

@@ -15,7 +15,7 @@ SIM_ROOMS := $(filter-out $(SIM_REAL),$(foreach r,meta wire io net wal raft,$(ca
 SIM_SHARDD := $(filter-out shardd/main.c shardd/server.c $(wildcard shardd/engine_rocksdb*.c) shardd/memtable.c shardd/supervisor.c $(wildcard shardd/http*.c shardd/health*.c),$(call src,shardd))
 SIM_CLIENT := $(addprefix client/,client_core.c client_conn.c client_map.c retry.c route_cache.c wheel.c)
 # placementd has functions of the same names as shardd: it is linked into one object of its own.
-SIM_PLACEMENT := $(filter-out placementd/main.c,$(call src,placementd) $(call src,placementd/plan)) \
+SIM_PLACEMENT := $(filter-out placementd/main.c placementd/supervisor.c $(wildcard placementd/http*.c),$(call src,placementd) $(call src,placementd/plan)) \
     tests/sim/sim_placement.c
 SIM_SRC := $(filter-out $(SIM_MAINS) tests/sim/sim_placement.c,$(call src,tests/sim)) $(SIM_BASE) \
     $(SIM_ROOMS) $(SIM_SHARDD) $(SIM_CLIENT)
