@@ -6,11 +6,14 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
+#include "common/wal/wal.h"
 #include "shardd/core.h"
 #include "shardd/handover.h"
 
 #define TICKS_SPACE 10u
 #define WAL_SEGMENTS_MAX 4u
+/* More than this is not kept for replicas that are broken for good. */
+#define WAL_OF_BROKEN (1 * GIB)
 /* Below this much free space puts are refused; above twice of it they are taken again. */
 #define SPACE_RESERVE (256 * MIB)
 
@@ -127,6 +130,27 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
         replica_maintain(r);
 }
 
+/* A replica whose data is wrong waits for placementd to have it destroyed. Meanwhile its log holds
+ * the WAL; past a bound that would take the disk from the healthy ones. */
+static void give_up_logs(struct core *c)
+{
+    unsigned segments;
+    uint64_t bytes;
+    size_t it = 0;
+    void *value;
+    wal_usage(group_set_wal(c->groups), &segments, &bytes);
+    while (bytes > WAL_OF_BROKEN && map_next(&c->replicas, &it, NULL, &value)) {
+        struct replica *r = value;
+        if (r->state != REPLICA_BROKEN || r->heals || r->group || r->log_given_up)
+            continue;
+        r->log_given_up = true;
+        group_set_give_up_log(c->groups, r->shard.group);
+        log_warn("log_given_up", "core=%u group=%llu wal_bytes=%llu; the replica is broken: %s",
+                 c->number, (unsigned long long)r->shard.group, (unsigned long long)bytes,
+                 r->broken);
+    }
+}
+
 void maintenance_bury(struct core *c)
 {
     size_t it = 0;
@@ -152,6 +176,7 @@ void maintenance_tick(struct core *c)
         look_after(c, value, &largest);
     maintenance_bury(c);
     load_tick(c);
+    give_up_logs(c);
     uint64_t used = engine_memtable_bytes(engine), budget = engine_memtable_budget(engine);
     c->over_memory = used > budget + budget / 2;
     if (used > budget / 4 * 3 && largest)

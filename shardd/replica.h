@@ -39,6 +39,7 @@ struct replica {
     enum replica_state state;
     char path[3000];
     char broken[256];      /* why, when BROKEN */
+    bool log_given_up;     /* BROKEN for good: its log holds the WAL no more */
     bool heals;            /* it may have been the disk's state: it is opened again */
     uint64_t reopen_at;    /* core's tick of the next try */
     uint64_t reopen_ticks; /* ticks between the last tries */

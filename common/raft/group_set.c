@@ -277,6 +277,18 @@ void group_set_each_log(const struct group_set *s, void (*fn)(void *arg, uint64_
             fn(arg, key);
 }
 
+void group_set_give_up_log(struct group_set *s, uint64_t group)
+{
+    struct group_slot *slot = group_set_slot(s, group);
+    if (!slot || !slot->log.exists)
+        return;
+    CHECK(!slot->g);
+    slot->log.damaged = true;
+    group_log_forget_loads(&slot->log);
+    group_log_drop(&slot->log, group_log_last(&slot->log));
+    (void)group_log_save(&slot->log);
+}
+
 void group_set_drop_log(struct group_set *s, uint64_t group)
 {
     struct group_slot *slot = group_set_slot(s, group);

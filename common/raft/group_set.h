@@ -40,6 +40,9 @@ bool group_set_has_log(const struct group_set *s, uint64_t group);
 /* Calls fn for every group with a log in the WAL. */
 void group_set_each_log(const struct group_set *s, void (*fn)(void *arg, uint64_t group),
                         void *arg);
+/* The log of a stopped group that will not be started again is given up: its entries hold the WAL
+ * no more. From then on, also in later runs, a start is refused with ERR_CORRUPT. */
+void group_set_give_up_log(struct group_set *s, uint64_t group);
 /* The log of a stopped group is dropped for good (its replica was destroyed). */
 void group_set_drop_log(struct group_set *s, uint64_t group);
 

@@ -236,17 +236,9 @@ static enum err try_start(void)
     return e;
 }
 
-/* A log found damaged is refused, and still refused when the damage's segment is long gone. */
-START_TEST(damage_is_not_forgotten)
+/* Another group fills the log. */
+static void fill_with_another(void)
 {
-    begin();
-    W.segment = 64 * KIB;
-    node_crash(X, true);
-    write_nonsense();
-    node_open(X);
-    ck_assert(group_set_has_log(X->set, GROUP));
-    ck_assert_int_eq(try_start(), ERR_CORRUPT);
-    /* Another group fills the log. */
     struct group_position p = {.index = 1, .term = 1, .conf_index = 1};
     p.conf.n = 1;
     p.conf.member[0] = (struct group_member){.replica = 1, .node = 1, .role = GROUP_VOTER};
@@ -268,8 +260,58 @@ START_TEST(damage_is_not_forgotten)
         struct group_position at = *group_applied(X->g);
         group_compact(X->g, &at);
     }
+}
+
+/* A log found damaged is refused, and still refused when the damage's segment is long gone. */
+START_TEST(damage_is_not_forgotten)
+{
+    begin();
+    W.segment = 64 * KIB;
+    node_crash(X, true);
+    write_nonsense();
+    node_open(X);
+    ck_assert(group_set_has_log(X->set, GROUP));
+    ck_assert_int_eq(try_start(), ERR_CORRUPT);
+    fill_with_another();
     ck_assert_uint_gt(wal_stats(group_set_wal(X->set))->rotations, 8);
     ck_assert_msg(!W.violation, "%s", W.violation);
+    node_crash(X, true);
+    node_open(X);
+    ck_assert(group_set_has_log(X->set, GROUP));
+    ck_assert_int_eq(try_start(), ERR_CORRUPT);
+    world_close();
+}
+END_TEST
+
+/* A replica that is broken for good: its log holds the WAL until it is given up, and is refused for
+ * ever after. */
+START_TEST(a_log_that_is_given_up)
+{
+    begin();
+    say(2, append(2, 1, 1, 1, 4), commands(2));
+    world_run(50);
+    W.segment = 64 * KIB;
+    for (int given_up = 0; given_up < 2; given_up++) {
+        unsigned segments;
+        uint64_t bytes;
+        node_crash(X, true);
+        node_open(X);
+        if (given_up)
+            group_set_give_up_log(X->set, GROUP);
+        if (group_set_has_log(X->set, GROUP + 1)) {
+            group_set_drop_log(X->set, GROUP + 1);
+            memset(W.log, 0, sizeof W.log); /* the checkers know one group only */
+            memset(W.leader, 0, sizeof W.leader);
+            W.applied_max = X->term_seen = 0;
+        }
+        fill_with_another();
+        wal_usage(group_set_wal(X->set), &segments, &bytes);
+        if (given_up)
+            ck_assert_uint_lt(segments, 10);
+        else
+            ck_assert_uint_gt(segments, 20);
+        ck_assert_msg(!W.violation, "%s", W.violation);
+    }
     node_crash(X, true);
     node_open(X);
     ck_assert(group_set_has_log(X->set, GROUP));
@@ -287,6 +329,7 @@ int main(void)
     tcase_add_test(t, an_entry_does_not_release_a_later_vote);
     tcase_add_test(t, an_old_entry_is_gone_during_an_install);
     tcase_add_test(t, damage_is_not_forgotten);
+    tcase_add_test(t, a_log_that_is_given_up);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
