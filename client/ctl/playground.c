@@ -31,6 +31,7 @@ struct process playground_process(const struct playground *pg, unsigned i)
     p.program = member ? "placementd" : "shardd";
     p.client_port = pg->base_port + k + (member ? 100 : 0);
     p.peer_port = pg->base_port + k + (member ? 300 : 200);
+    p.http_port = pg->base_port + k + (member ? 500 : 400);
     return p;
 }
 
@@ -106,7 +107,7 @@ static bool program_path(const char *program, char *out, size_t n)
 bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsigned i)
 {
     struct process p = playground_process(pg, i);
-    char path[PATH_MAX], set[5][1024], cores[16], msg[1024];
+    char path[PATH_MAX], set[6][1024], cores[16], msg[1024];
     unsigned b = pg->base_port;
     bool member = i < PLAYGROUND_MEMBERS;
     if (!program_path(p.program, path, sizeof(path))) {
@@ -127,17 +128,18 @@ bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsign
     else
         snprintf(set[4], sizeof(set[4]), "cluster.placement=127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u",
                  b + 101, b + 102, b + 103);
+    snprintf(set[5], sizeof(set[5]), "listen.http=127.0.0.1:%u", p.http_port);
     snprintf(cores, sizeof(cores), "%u", pg->cores);
     char host[40];
     snprintf(host, sizeof(host), "node.host=%s", p.name);
-    const char *argv[20] = {p.program, "--set", set[0], "--set", set[1], "--set",
-                            set[2],    "--set", set[3], "--set", set[4]};
+    const char *argv[20] = {p.program, "--set", set[0],  "--set", set[1],  "--set", set[2],
+                            "--set",   set[3],  "--set", set[4],  "--set", set[5]};
     if (!member) {
         /* Every node plays a host of its own, else no group could have three replicas here. */
-        argv[11] = "--set";
-        argv[12] = host;
-        argv[13] = "--cores";
-        argv[14] = cores;
+        argv[13] = "--set";
+        argv[14] = host;
+        argv[15] = "--cores";
+        argv[16] = cores;
     }
     if (process_spawn(&p, path, (char *const *)argv, msg, sizeof(msg)))
         return true;
@@ -185,18 +187,20 @@ static int status(const struct ctl *ctl, const struct playground *pg)
 {
     json_t *list = json_array();
     struct out_table *t =
-        ctl->output == CTL_JSON ? NULL : out_table_new(ctl, "NAME PROGRAM STATE >PID ADDRESS");
+        ctl->output == CTL_JSON ? NULL : out_table_new(ctl, "NAME PROGRAM STATE >PID ADDRESS HTTP");
     bool all = true;
     for (unsigned i = 0; i < playground_count(pg); i++) {
         struct process p = playground_process(pg, i);
-        char address[32];
+        char address[32], http[32];
         pid_t pid = process_pid(&p);
         const char *state = pid ? "running" : "stopped";
         all = all && pid;
         snprintf(address, sizeof(address), "127.0.0.1:%u", p.client_port);
-        json_array_append_new(list, json_pack("{s:s,s:s,s:o,s:s,s:s}", "program", p.program, "name",
-                                              p.name, "pid", pid ? json_integer(pid) : json_null(),
-                                              "state", state, "address", address));
+        snprintf(http, sizeof(http), "127.0.0.1:%u", p.http_port);
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:o,s:s,s:s,s:s}", "program", p.program, "name",
+                                        p.name, "pid", pid ? json_integer(pid) : json_null(),
+                                        "state", state, "address", address, "http", http));
         if (!t)
             continue;
         out_table_row(t);
@@ -205,6 +209,7 @@ static int status(const struct ctl *ctl, const struct playground *pg)
         out_table_cell(t, "%s", state);
         pid ? out_table_cell(t, "%d", (int)pid) : out_table_cell(t, "-");
         out_table_cell(t, "%s", address);
+        out_table_cell(t, "%s", http);
     }
     if (t) {
         out_table_end(t);

@@ -70,6 +70,8 @@ static int spawn(const struct ctl *ctl, const struct playground *pg, int only, u
                 code = port_fails(ctl, &p, p.client_port);
             if (pass == 0 && code == CTL_OK)
                 code = port_fails(ctl, &p, p.peer_port);
+            if (pass == 0 && code == CTL_OK)
+                code = port_fails(ctl, &p, p.http_port);
             if (code != CTL_OK)
                 return code;
             if (pass == 1 && !playground_spawn(ctl, pg, i))

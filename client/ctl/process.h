@@ -14,7 +14,7 @@ struct process {
     char name[16];       /* "p1", "n2" */
     const char *program; /* "placementd", "shardd" */
     char dir[512];       /* the playground's */
-    unsigned client_port, peer_port;
+    unsigned client_port, peer_port, http_port;
 };
 
 /* The pid if it is running and ours; 0 otherwise. */

@@ -14,8 +14,8 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("KV_BIN", os.path.join(TOP, "build", "bin"))
-# kvctl playground: clients, placementd's clients, peers, placementd's peers
-PORT_OFFSETS = (1, 101, 201, 301)
+# kvctl playground: clients, peers and HTTP of shardd (1, 201, 401) and of placementd
+PORT_OFFSETS = (1, 101, 201, 301, 401, 501)
 # What a healthy process never prints.
 FATAL = re.compile(r"CHECK\(.*failed|Sanitizer|runtime error:|Assertion|replica_broken|"
                    r"\bfatal\b.*error=")
@@ -38,7 +38,7 @@ def free_base(nodes):
     """A port from which on the ports of a playground are free. Below the ephemeral range, so that
     no outgoing connection takes one meanwhile."""
     for i in range(50):
-        base = 10000 + (os.getpid() * 7 + i * 13) % 50 * 400
+        base = 10000 + (os.getpid() * 7 + i * 13) % 35 * 600
         ports = [base + offset + k for offset in PORT_OFFSETS for k in range(max(nodes, 3) + 2)]
         if all(port_free(p) for p in ports):
             return base
