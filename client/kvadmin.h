@@ -48,8 +48,7 @@ struct kvadmin_member {
 struct kvadmin_operator {
     uint64_t id, group, step, steps;
     uint64_t bytes, moved, age_ms;
-    bool queued;
-    char kind[32], reason[160], step_name[32], from[LIMIT_NAME + 1], to[LIMIT_NAME + 1];
+    char kind[32], reason[160], state[32], doing[32], from[LIMIT_NAME + 1], to[LIMIT_NAME + 1];
     char waits_for[160];
 };
 

@@ -161,13 +161,13 @@ static void member_other(struct mp_reader *r, struct slice name, void *obj)
 }
 
 static const struct field operator_fields[] = {
-    F(kvadmin_operator, id, U64),         F(kvadmin_operator, group, U64),
-    F(kvadmin_operator, step, U64),       F(kvadmin_operator, steps, U64),
-    F(kvadmin_operator, kind, TEXT),      F(kvadmin_operator, reason, TEXT),
-    F(kvadmin_operator, bytes, U64),      F(kvadmin_operator, moved, U64),
-    F(kvadmin_operator, age_ms, U64),     F(kvadmin_operator, queued, BOOL),
-    F(kvadmin_operator, step_name, TEXT), F(kvadmin_operator, from, TEXT),
-    F(kvadmin_operator, to, TEXT),        F(kvadmin_operator, waits_for, TEXT),
+    F(kvadmin_operator, id, U64),     F(kvadmin_operator, group, U64),
+    F(kvadmin_operator, step, U64),   F(kvadmin_operator, steps, U64),
+    F(kvadmin_operator, kind, TEXT),  F(kvadmin_operator, reason, TEXT),
+    F(kvadmin_operator, bytes, U64),  F(kvadmin_operator, moved, U64),
+    F(kvadmin_operator, age_ms, U64), F(kvadmin_operator, state, TEXT),
+    F(kvadmin_operator, doing, TEXT), F(kvadmin_operator, from, TEXT),
+    F(kvadmin_operator, to, TEXT),    F(kvadmin_operator, waits_for, TEXT),
 };
 
 static const struct field status_fields[] = {

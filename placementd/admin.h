@@ -120,7 +120,12 @@ void admin_put_operator(struct buf *b, const struct admin_world *w,
 void admin_waits_for(const struct admin_world *w, const struct cluster_operator *o, char *out,
                      size_t n);
 uint64_t admin_moved(const struct admin_world *w, const struct cluster_operator *o);
-/* Where it moves something from and to; 0: nowhere. */
+/* Where it moves a replica from and to, or (_now) leadership too; 0: nowhere. */
+void admin_ends_now(const struct admin_world *w, const struct cluster_operator *o, uint32_t *from,
+                    uint32_t *to);
+/* "8m30s" */
+const char *admin_time(uint64_t ms, char buf[24]);
+const char *admin_node_name(const struct admin_world *w, uint32_t node, char buf[24]);
 void admin_ends(const struct cluster_operator *o, uint32_t *from, uint32_t *to);
 
 #endif

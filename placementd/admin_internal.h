@@ -39,10 +39,8 @@ MUST_USE enum err admin_find_node(const struct admin_world *w, const char *name,
                                   const struct cluster_node **out, struct admin_why why);
 MUST_USE enum err admin_find_group(const struct admin_world *w, uint64_t id,
                                    const struct cluster_group **out, struct admin_why why);
-const char *admin_node_name(const struct admin_world *w, uint32_t node, char buf[24]);
-/* "1.9 GiB", "8m30s" */
+/* "1.9 GiB" */
 const char *admin_size(uint64_t bytes, char buf[24]);
-const char *admin_time(uint64_t ms, char buf[24]);
 
 /* The view of now; plan_view_close(). */
 void admin_view(const struct admin_world *w, struct plan_picture *out);

@@ -18,8 +18,8 @@ void admin_ends(const struct cluster_operator *o, uint32_t *from, uint32_t *to)
 }
 
 /* A transfer names replicas, not nodes. */
-static void ends(const struct admin_world *w, const struct cluster_operator *o, uint32_t *from,
-                 uint32_t *to)
+void admin_ends_now(const struct admin_world *w, const struct cluster_operator *o, uint32_t *from,
+                    uint32_t *to)
 {
     const struct cluster_group *g = cluster_find_group(w->m.cluster, o->group);
     admin_ends(o, from, to);
@@ -112,7 +112,7 @@ void admin_put_operator(struct buf *b, const struct admin_world *w,
     static const char *const origins[] = {"?", "planner", "admin", "plan"};
     char from_name[24], to_name[24], waits[200];
     uint32_t from, to;
-    ends(w, o, &from, &to);
+    admin_ends_now(w, o, &from, &to);
     admin_waits_for(w, o, waits, sizeof(waits));
     mp_put_map(b, 15);
     admin_pair(b, "id", o->id);

@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 #include "common/wire/mp.h"
 #include "common/wire/msg_placement.h"
+#include "placementd/admin.h"
 #include "placementd/heartbeat.h"
 #include "placementd/plan/layout.h"
 #include "placementd/server.h"
@@ -14,7 +15,7 @@
 #define REQUESTS_MAX 16384u
 #define REQUEST_NS (5 * NS_PER_S)
 
-enum request_kind { REQUEST_REGISTER, REQUEST_HEARTBEAT, REQUEST_INIT };
+enum request_kind { REQUEST_REGISTER, REQUEST_HEARTBEAT, REQUEST_INIT, REQUEST_ADMIN };
 
 struct request {
     struct list link;
@@ -31,6 +32,7 @@ struct request {
         struct msg_register reg;
         struct msg_heartbeat heartbeat;
         struct msg_init init;
+        struct admin_call admin;
     };
 };
 
@@ -50,6 +52,8 @@ static void finish(struct request *r)
         session_answered(r->session);
     if (r->kind == REQUEST_HEARTBEAT)
         msg_heartbeat_close(&r->heartbeat);
+    if (r->kind == REQUEST_ADMIN)
+        admin_call_close(&r->admin);
     list_remove(&r->link);
     r->server->n_requests--;
     free(r);
@@ -310,6 +314,45 @@ static void answer_init(struct request *r)
     finish(r);
 }
 
+/* ---- admin.* ---- */
+
+/* Either all is known, or the next of its commands is waited for. */
+static void go_on_admin(struct request *r, enum err e, const char *why)
+{
+    struct admin_call *c = &r->admin;
+    struct buf *out = out_of(r);
+    if (e == ERR_NOT_LEADER) {
+        fail_not_leader(r);
+    } else if (e != ERR_OK) {
+        fail(r, e, why[0] ? why : NULL);
+    } else if (c->done < c->n_pending) {
+        r->index = c->pending[c->done].index;
+        r->term = c->pending[c->done].term;
+    } else {
+        if (out) {
+            rpc_put_result(out, r->msgid);
+            buf_append(out, c->result.p, c->result.n);
+        }
+        finish(r);
+    }
+}
+
+static void serve_admin(struct request *r)
+{
+    struct admin_world w = server_admin_world(r->server);
+    char why[256];
+    enum err e = admin_serve(&w, &r->admin, why, sizeof(why));
+    go_on_admin(r, e, why);
+}
+
+static void settle_admin(struct request *r, const struct cluster_result *result)
+{
+    struct admin_world w = server_admin_world(r->server);
+    char why[256];
+    enum err e = admin_on_result(&w, &r->admin, result, why, sizeof(why));
+    go_on_admin(r, e, why);
+}
+
 /* ---- life ---- */
 
 static void on_read(struct group_read *read, enum err result)
@@ -334,6 +377,9 @@ static void on_read(struct group_read *read, enum err result)
     case REQUEST_INIT:
         serve_init(r);
         break;
+    case REQUEST_ADMIN:
+        serve_admin(r);
+        break;
     }
 }
 
@@ -346,6 +392,8 @@ static enum err decode(struct request *r, const struct rpc_message *m)
         return msg_heartbeat_decode(m->params, &r->heartbeat);
     case REQUEST_INIT:
         return msg_init_decode(m->params, &r->init);
+    case REQUEST_ADMIN:
+        return admin_decode(m->method, m->params, &r->admin);
     }
     return ERR_INTERNAL;
 }
@@ -363,7 +411,8 @@ static bool find_method(struct slice method, enum request_kind *out)
             return true;
         }
     }
-    return false;
+    *out = REQUEST_ADMIN;
+    return admin_is_method(method);
 }
 
 bool request_begin(struct session *session, const struct rpc_message *m)
@@ -415,6 +464,8 @@ static void settle(struct request *r, const struct cluster_result *result)
 {
     if (r->kind == REQUEST_HEARTBEAT)
         go_on_heartbeat(r);
+    else if (r->kind == REQUEST_ADMIN)
+        settle_admin(r, result);
     else if (result->err != ERR_OK)
         fail(r, result->err, result->text[0] ? result->text : NULL);
     else if (r->kind == REQUEST_REGISTER)

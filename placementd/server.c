@@ -37,6 +37,11 @@ struct driver_moment server_moment(const struct server *s)
     return (struct driver_moment){&s->fsm.cluster, &s->live, io_now(s->io), io_wall_ms(s->io)};
 }
 
+struct admin_world server_admin_world(struct server *s)
+{
+    return (struct admin_world){&s->admin, &s->driver, server_moment(s), s->settings->move_rate};
+}
+
 static void fatal(struct server *s, enum err why, const char *text)
 {
     log_error("fatal", "error=%s text=\"%s\"", err_name(why), text);
@@ -471,6 +476,7 @@ rest:
         fsm_close(&s->fsm);
     liveness_close(&s->live);
     driver_close(&s->driver);
+    admin_close(&s->admin);
     free(s->steps);
     map_view_close(&s->view);
     memset(s, 0, sizeof(*s));

@@ -9,6 +9,7 @@
 
 #include "common/io/data_dir.h"
 #include "common/net/peer.h"
+#include "placementd/admin.h"
 #include "placementd/driver.h"
 #include "placementd/fsm.h"
 #include "placementd/liveness.h"
@@ -29,6 +30,7 @@ struct server {
     bool fsm_open;
     struct liveness live;
     struct driver driver;
+    struct admin admin;
     struct msg_step *steps; /* scratch: one reply's, HEARTBEAT_STEPS_MAX; owned */
     struct map_view view;
     struct list sessions; /* struct session.link */
@@ -55,6 +57,7 @@ void server_close(struct server *s);
 
 /* The state and what was heard, now: for driver_add() and the like, on the leader. */
 struct driver_moment server_moment(const struct server *s);
+struct admin_world server_admin_world(struct server *s);
 /* The leader as far as this member knows: 0 if none. Its client address, "" if not known. */
 uint32_t server_leader(const struct server *s);
 const char *server_client_addr(struct server *s, uint32_t member);

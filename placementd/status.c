@@ -5,6 +5,7 @@
 
 #include "common/wire/mp.h"
 #include "placementd/operator.h"
+#include "placementd/operator.h"
 #include "placementd/server.h"
 
 static void pair(struct buf *b, const char *key, uint64_t v)
@@ -53,6 +54,28 @@ __attribute__((format(printf, 2, 3))) static void because(struct health *h, cons
     va_end(args);
 }
 
+/* What happens, and when, to the replicas of a node that is not up. */
+static void judge_node(const struct server *s, const struct cluster_node *n, uint64_t now,
+                       struct health *h)
+{
+    enum liveness_state state = liveness_state(&s->live, n->id, now);
+    const struct live_node *live = liveness_node(&s->live, n->id);
+    uint64_t wall = io_wall_ms(s->io), dead = s->driver.options.down_after_ns;
+    uint64_t silent = live && now > live->heard ? now - live->heard : 0;
+    char left[24];
+    if (state != LIVE_SUSPECT && state != LIVE_DOWN)
+        return;
+    if (n->maintenance_until_ms > wall)
+        because(h, "node %s is %s (in maintenance for another %s)", n->name,
+                liveness_state_name(state), admin_time(n->maintenance_until_ms - wall, left));
+    else if (state == LIVE_DOWN && silent < dead)
+        because(h, "node %s is down (replaced in %s)", n->name,
+                admin_time((dead - silent) / NS_PER_MS, left));
+    else
+        because(h, "node %s is %s%s", n->name, liveness_state_name(state),
+                state == LIVE_DOWN ? " (its replicas are being replaced)" : "");
+}
+
 static bool replica_up(const struct server *s, uint32_t node, uint64_t now)
 {
     const struct cluster_node *n = cluster_find_node(&s->fsm.cluster, node);
@@ -63,7 +86,7 @@ static bool replica_up(const struct server *s, uint32_t node, uint64_t now)
 static void judge_groups(const struct server *s, uint64_t now, struct health *h)
 {
     const struct cluster *c = &s->fsm.cluster;
-    unsigned leaderless = 0, thin = 0, dead = 0;
+    unsigned leaderless = 0, thin = 0, dead = 0, least = 0, of = 0;
     for (uint32_t i = 0; i < c->n_groups; i++) {
         const struct shard_desc *d = &c->groups[i].desc;
         unsigned voters = 0, up = 0;
@@ -73,18 +96,25 @@ static void judge_groups(const struct server *s, uint64_t now, struct health *h)
             voters++;
             up += replica_up(s, d->replica[j].node, now);
         }
-        dead += up < voters / 2 + 1;
-        thin += up < voters && up >= voters / 2 + 1;
+        bool majority = up >= voters / 2 + 1;
+        dead += !majority;
+        if (majority && up < voters && (thin++ == 0 || up < least)) {
+            least = up;
+            of = voters;
+        }
         leaderless += liveness_leader(&s->live, &c->groups[i]) == 0;
     }
     if (dead) {
-        because(h, "%u groups have lost their majority", dead);
+        because(h, "%u of %u groups have lost their majority", dead, c->n_groups);
         h->unavailable++;
     }
     if (thin)
-        because(h, "%u groups have a replica on a node that is not up", thin);
+        because(h,
+                thin == 1 ? "%u group runs on %u of %u replicas"
+                          : "%u groups run on %u of %u replicas",
+                thin, least, of);
     if (leaderless) {
-        because(h, "%u groups have no known leader", leaderless);
+        because(h, "%u of %u groups have no known leader", leaderless, c->n_groups);
         h->forming += dead == 0;
     }
 }
@@ -104,13 +134,10 @@ static const char *judge(struct server *s, uint64_t now, struct health *h)
         because(h, "not laid out yet: kvctl cluster init");
         return "forming";
     }
+    for (uint32_t i = 0; i < c->n_nodes; i++)
+        if (c->nodes[i].state == CLUSTER_NODE_IN || c->nodes[i].state == CLUSTER_NODE_DRAINING)
+            judge_node(s, &c->nodes[i], now, h);
     judge_groups(s, now, h);
-    for (uint32_t i = 0; i < c->n_nodes; i++) {
-        enum liveness_state state = liveness_state(&s->live, c->nodes[i].id, now);
-        if (c->nodes[i].state == CLUSTER_NODE_IN && (state == LIVE_SUSPECT || state == LIVE_DOWN))
-            because(h, "node %u (%s) is %s", c->nodes[i].id, c->nodes[i].name,
-                    liveness_state_name(state));
-    }
     for (uint32_t i = 0; i < s->members.n; i++) {
         const struct member *m = &s->members.member[i];
         if (m != s->self && now - m->heard > 2 * NS_PER_S)
@@ -156,6 +183,7 @@ static const char *node_state(const struct server *s, const struct cluster_node 
 static void put_nodes(struct server *s, uint64_t now, struct buf *b)
 {
     const struct cluster *c = &s->fsm.cluster;
+    uint64_t wall = io_wall_ms(s->io);
     struct count {
         uint32_t replicas, leaders;
     };
@@ -183,7 +211,7 @@ static void put_nodes(struct server *s, uint64_t now, struct buf *b)
     for (uint32_t i = 0; i < c->n_nodes; i++) {
         const struct cluster_node *n = &c->nodes[i];
         const struct live_node *live = liveness_node(&s->live, n->id);
-        mp_put_map(b, 14);
+        mp_put_map(b, 16);
         pair(b, "id", n->id);
         pair_str(b, "name", n->name);
         pair_str(b, "address", n->client_addr);
@@ -198,6 +226,9 @@ static void put_nodes(struct server *s, uint64_t now, struct buf *b)
         pair(b, "disk_size", live ? live->disk_size : 0);
         pair(b, "cores", n->cores);
         pair_heard(b, live != NULL, live ? live->heard : 0, now);
+        pair_bool(b, "draining", n->state == CLUSTER_NODE_DRAINING);
+        pair(b, "maintenance_ms",
+             n->maintenance_until_ms > wall ? n->maintenance_until_ms - wall : 0);
     }
     map_close(&counts);
     buf_close(&memory);
@@ -218,7 +249,7 @@ static void put_group(const struct server *s, const struct cluster_group *g, str
     const struct live_group *live = liveness_group(&s->live, d->group);
     uint64_t leader = liveness_leader(&s->live, g);
     int at = cluster_replica_index(g, leader);
-    mp_put_map(b, 9);
+    mp_put_map(b, 11);
     pair(b, "id", d->group);
     pair(b, "first_slot", d->first_slot);
     pair(b, "last_slot", d->last_slot);
@@ -240,6 +271,8 @@ static void put_group(const struct server *s, const struct cluster_group *g, str
     }
     pair(b, "bytes", live ? live->bytes : 0);
     pair(b, "keys", live ? live->keys : 0);
+    pair(b, "reads", live ? live->reads : 0);
+    pair(b, "writes", live ? live->writes : 0);
 }
 
 static const char *operator_state(const struct cluster_operator *o)
@@ -247,22 +280,34 @@ static const char *operator_state(const struct cluster_operator *o)
     return o->queued ? "queued" : o->cancelling ? "cancelling" : "running";
 }
 
-static void put_operators(const struct cluster *c, struct buf *b)
+static void put_operators(struct server *s, struct buf *b)
 {
+    const struct cluster *c = &s->fsm.cluster;
+    struct admin_world w = server_admin_world(s);
+    uint64_t wall = w.m.wall_ms;
+    char from_name[24], to_name[24], waits[200];
+    uint32_t from, to;
     mp_put_str(b, "operators");
     mp_put_array(b, c->n_operators);
     for (uint32_t i = 0; i < c->n_operators; i++) {
         const struct cluster_operator *o = &c->operators[i];
-        mp_put_map(b, 9);
+        admin_ends_now(&w, o, &from, &to);
+        admin_waits_for(&w, o, waits, sizeof(waits));
+        mp_put_map(b, 14);
         pair(b, "id", o->id);
         pair_str(b, "kind", operator_kind_name(o->kind));
         pair(b, "group", o->group);
-        pair_str(b, "state", operator_state(o));
         pair(b, "step", o->at);
         pair(b, "steps", o->n_steps);
-        pair_str(b, "doing", operator_step_name(o->step[o->at].kind));
-        pair(b, "bytes", o->bytes);
         pair_str(b, "reason", o->reason);
+        pair_str(b, "state", operator_state(o));
+        pair_str(b, "doing", o->at < o->n_steps ? operator_step_name(o->step[o->at].kind) : "");
+        pair_str(b, "from", admin_node_name(&w, from, from_name));
+        pair_str(b, "to", admin_node_name(&w, to, to_name));
+        pair(b, "bytes", o->bytes);
+        pair(b, "moved", admin_moved(&w, o));
+        pair(b, "age_ms", wall > o->created_ms ? wall - o->created_ms : 0);
+        pair_str(b, "waits_for", waits);
     }
 }
 
@@ -276,7 +321,7 @@ void status_encode(struct server *s, struct buf *b)
     for (unsigned i = 0; i < 16; i++)
         snprintf(hex + 2 * i, 3, "%02x", c->id[i]);
     const char *verdict = judge(s, now, &health);
-    mp_put_map(b, 13);
+    mp_put_map(b, 14);
     pair(b, "schema", 1);
     pair_str(b, "cluster", c->founded ? hex : "");
     pair(b, "version", c->map_version);
@@ -289,11 +334,12 @@ void status_encode(struct server *s, struct buf *b)
     pair(b, "leader", leader);
     pair_str(b, "leader_addr", leader ? server_client_addr(s, leader) : "");
     pair_bool(b, "authoritative", fsm_leads(&s->fsm));
+    pair_bool(b, "paused", c->paused);
     put_members(s, now, b);
     put_nodes(s, now, b);
     mp_put_str(b, "groups");
     mp_put_array(b, c->n_groups);
     for (uint32_t i = 0; i < c->n_groups; i++)
         put_group(s, &c->groups[i], b);
-    put_operators(c, b);
+    put_operators(s, b);
 }

@@ -76,11 +76,11 @@ static json_t *status_json(const struct kvadmin_status *s)
         const struct kvadmin_operator *o = &s->operators[i];
         json_array_append_new(
             operators,
-            json_pack("{s:o,s:s,s:o,s:I,s:I,s:s,s:b,s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "id",
+            json_pack("{s:o,s:s,s:o,s:I,s:I,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "id",
                       out_json_id(o->id), "kind", o->kind, "group", out_json_id(o->group), "step",
                       (json_int_t)o->step, "steps", (json_int_t)o->steps, "reason", o->reason,
-                      "queued", o->queued, "step_name", o->step_name, "from", o->from, "to", o->to,
-                      "bytes", (json_int_t)o->bytes, "moved", (json_int_t)o->moved, "age_ms",
+                      "state", o->state, "doing", o->doing, "from", o->from, "to", o->to, "bytes",
+                      (json_int_t)o->bytes, "moved", (json_int_t)o->moved, "age_ms",
                       (json_int_t)o->age_ms, "waits_for", o->waits_for));
     }
     return json_pack("{s:s,s:o,s:s,s:b,s:o,s:o,s:s,s:b,s:o,s:o,s:o,s:o}", "cluster", s->cluster,
@@ -105,7 +105,7 @@ static void nodes_table(const struct ctl *ctl, const struct kvadmin_status *s)
         out_table_cell(t, "%s", n->address);
         out_table_cell(t, "%s", n->zone[0] ? n->zone : "-");
         out_table_cell(t, "%s", n->host);
-        out_table_cell(t, "%s", n->state);
+        out_table_cell(t, "%s%s", n->state, n->maintenance_ms ? " (maintenance)" : "");
         out_table_cell(t, "%llu", (unsigned long long)n->leaders);
         out_table_cell(t, "%llu", (unsigned long long)n->replicas);
         out_table_cell(t, "%s", out_size(n->bytes, size));
@@ -150,10 +150,10 @@ static void operators_table(const struct ctl *ctl, const struct kvadmin_status *
         out_table_cell(t, "%llu", (unsigned long long)o->id);
         out_table_cell(t, "%s", o->kind);
         out_table_cell(t, "g%llu", (unsigned long long)o->group);
-        if (o->queued)
+        if (strcmp(o->state, "queued") == 0)
             out_table_cell(t, "waiting");
         else
-            out_table_cell(t, "%s (%llu/%llu)", o->step_name, (unsigned long long)o->step + 1,
+            out_table_cell(t, "%s (%llu/%llu)", o->doing, (unsigned long long)o->step + 1,
                            (unsigned long long)o->steps);
         out_table_cell(t, "%s", o->from[0] ? o->from : "-");
         out_table_cell(t, "%s", o->to[0] ? o->to : "-");

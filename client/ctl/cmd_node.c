@@ -180,7 +180,7 @@ static kv_err look_drain(struct ctl *ctl, void *arg, struct watch_now *now, char
         now->bytes = d->bytes;
     for (unsigned i = 0; i < s.n_operators && !now->over; i++) {
         const struct kvadmin_operator *op = &s.operators[i];
-        if (op->waits_for[0] && !op->queued) {
+        if (op->waits_for[0] && strcmp(op->state, "queued") != 0) {
             snprintf(now->note, sizeof(now->note), "g%llu: %s", (unsigned long long)op->group,
                      op->waits_for);
             break;
