@@ -17,7 +17,7 @@ struct ranked {
 };
 
 struct carried {
-    uint64_t weight;
+    uint64_t weight, replica;
     uint32_t at; /* index in fit.at */
     bool leads;
 };
@@ -38,16 +38,14 @@ static int ascending(const void *a, const void *b)
     return x->node < y->node ? -1 : x->node > y->node;
 }
 
-/* Followers first, as moving a leader costs its clients a pause; large ones first, as they need
- * fewer moves. */
+/* Followers first, as moving a leader costs its clients a pause. Then the oldest, as ids are
+ * counted up: what a repair has just put here for want of a better place is not the next to go. */
 static int worth_moving(const void *a, const void *b)
 {
     const struct carried *x = a, *y = b;
     if (x->leads != y->leads)
         return x->leads ? 1 : -1;
-    if (x->weight != y->weight)
-        return x->weight > y->weight ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
+    return x->replica < y->replica ? -1 : x->replica > y->replica;
 }
 
 static void rank_targets(struct round *r)
@@ -153,9 +151,10 @@ static void relieve(struct round *r, uint32_t node)
     for (uint32_t k = 0; k < f->node[node].n; k++) {
         uint32_t a = f->by_node[f->node[node].first + k], g = a / LIMIT_GROUP_MEMBERS;
         const struct plan_group *p = &f->v->groups[g];
+        uint32_t i = a % LIMIT_GROUP_MEMBERS;
         if (fit_calm(f, g))
-            r->carried[n++] =
-                (struct carried){fit_weight(p), a, fit_leader(p) == (int)(a % LIMIT_GROUP_MEMBERS)};
+            r->carried[n++] = (struct carried){fit_weight(p), p->desc->replica[i].replica, a,
+                                               fit_leader(p) == (int)i};
     }
     qsort(r->carried, n, sizeof(*r->carried), worth_moving);
     for (uint32_t k = 0; k < 2 * n && f->node[node].out < f->v->options.max_moves; k++) {
@@ -164,7 +163,7 @@ static void relieve(struct round *r, uint32_t node)
             return;
         uint32_t g = c->at / LIMIT_GROUP_MEMBERS;
         uint32_t to = f->taken[g] ? FIT_NONE : choose(r, node, c, k >= n);
-        if (to != FIT_NONE)
+        if (to != FIT_NONE && !spread_wanted(f, g)) /* else it would be moved a second time */
             propose(r, node, c, to);
     }
 }

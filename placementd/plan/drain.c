@@ -13,7 +13,7 @@ static void drain_node(struct fit *f, uint32_t node)
         uint32_t g = a / LIMIT_GROUP_MEMBERS, i = a % LIMIT_GROUP_MEMBERS;
         if (f->taken[g] || !fit_has_quorum(f, g) || !fit_room(f, false))
             continue;
-        uint32_t to = fit_best(f, g, (int)i, FIT_ZONES_PREFER, true);
+        uint32_t to = fit_best_soon(f, g, (int)i);
         if (to == FIT_NONE)
             continue;
         struct plan_op op = fit_op(f, PLAN_MOVE, g, (int)i, to);

@@ -396,6 +396,19 @@ uint32_t fit_best(const struct fit *f, uint32_t g, int leaving, enum fit_zones z
     return best;
 }
 
+uint32_t fit_best_soon(const struct fit *f, uint32_t g, int leaving)
+{
+    const struct plan_group *p = &f->v->groups[g];
+    const uint32_t *at = fit_at(f, g);
+    uint32_t now = fit_best(f, g, leaving, FIT_ZONES_PREFER, true);
+    if (now == FIT_NONE || fit_pairs(f, p, at, leaving, now).zone == 0)
+        return now;
+    uint32_t later = fit_best(f, g, leaving, FIT_ZONES_PREFER, false);
+    if (fit_pairs(f, p, at, leaving, later).zone < fit_pairs(f, p, at, leaving, now).zone)
+        return FIT_NONE;
+    return now;
+}
+
 bool fit_room(const struct fit *f, bool balancer)
 {
     /* A quarter is kept for what must not wait: repair and drains. */

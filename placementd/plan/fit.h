@@ -122,8 +122,12 @@ enum fit_verdict fit_judge(const struct fit *f, const struct plan_group *g, cons
 /* The verdict in words; "" for FIT_OK. */
 void fit_explain(const struct fit *f, enum fit_verdict verdict, const struct plan_group *g,
                  uint32_t node, char *why, size_t n);
-/* The best node for a replica: zones first, then the lowest load. FIT_NONE. */
+/* The best node for a replica: hosts and zones first, then the lowest load. FIT_NONE. */
 uint32_t fit_best(const struct fit *f, uint32_t g, int leaving, enum fit_zones zones, bool limits);
+/* The best node for repair and drain: FIT_NONE also if a better zone has room but for what is under
+ * way there. Better a little later than once more: where a zone lost a node, all that it held would
+ * else go to other zones first, and back. */
+uint32_t fit_best_soon(const struct fit *f, uint32_t g, int leaving);
 
 bool fit_room(const struct fit *f, bool balancer); /* for one more operator at all */
 /* Fills in an operator on replica i (-1: none) of group g going to `to` (FIT_NONE: nowhere). */
@@ -137,6 +141,8 @@ void repair_propose(struct fit *f);
 void drain_propose(struct fit *f);
 void leaders_leave(struct fit *f); /* off draining and suspect nodes */
 void spread_propose(struct fit *f);
+/* The rule of spread would still move a replica of the group, sooner or later. */
+bool spread_wanted(const struct fit *f, uint32_t g);
 void leaders_propose(struct fit *f);
 void bytes_propose(struct fit *f);
 void split_propose(struct fit *f);

@@ -90,7 +90,7 @@ static bool worth(const struct fit *f, uint32_t from, uint32_t to, uint64_t weig
     double b_after = fit_lead_level(f, to, weight, 0);
     if (!fit_gains(a, b, b_after) || a - b <= h)
         return false;
-    return a > 1 + h || (a > 1 && b < 1 - h);
+    return a > 1 + h || b < 1 - h;
 }
 
 static void relieve(struct fit *f, uint32_t node, const struct led *led, uint32_t n)
@@ -118,7 +118,7 @@ void leaders_propose(struct fit *f)
         if (f->node[i].leads)
             nodes[n++] = (struct led){f->node[i].lead, i};
     qsort(nodes, n, sizeof(*nodes), led_compare);
-    for (uint32_t k = 0; k < n && fit_lead_level(f, nodes[k].group, 0, 0) > 1; k++)
+    for (uint32_t k = 0; k < n; k++)
         relieve(f, nodes[k].group, led, list_led(f, nodes[k].group, led));
     free(nodes);
     free(led);

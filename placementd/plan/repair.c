@@ -47,7 +47,7 @@ static void propose_remove(struct fit *f, uint32_t g, uint32_t i, const char *wh
 
 static void replace(struct fit *f, uint32_t g, uint32_t i)
 {
-    uint32_t to = fit_best(f, g, (int)i, FIT_ZONES_PREFER, true);
+    uint32_t to = fit_best_soon(f, g, (int)i);
     if (to == FIT_NONE)
         return;
     struct plan_op op = fit_op(f, PLAN_REPLACE, g, (int)i, to);
@@ -57,7 +57,7 @@ static void replace(struct fit *f, uint32_t g, uint32_t i)
 
 static void add(struct fit *f, uint32_t g)
 {
-    uint32_t to = fit_best(f, g, -1, FIT_ZONES_PREFER, true);
+    uint32_t to = fit_best_soon(f, g, -1);
     if (to == FIT_NONE)
         return;
     struct plan_op op = fit_op(f, PLAN_ADD, g, -1, to);

@@ -80,6 +80,20 @@ static void spread_group(struct fit *f, uint32_t g, const struct open_zones *ope
     }
 }
 
+bool spread_wanted(const struct fit *f, uint32_t g)
+{
+    const uint32_t *at = fit_at(f, g);
+    for (uint32_t i = 0; i < f->v->groups[g].desc->n_replicas; i++) {
+        if (at[i] == FIT_NONE)
+            continue;
+        struct fit_pairs here = fit_pairs(f, &f->v->groups[g], at, (int)i, at[i]);
+        if (((here.host && f->n_hosts > 1) || here.zone) &&
+            fit_best(f, g, (int)i, FIT_ZONES_BETTER, false) != FIT_NONE)
+            return true;
+    }
+    return false;
+}
+
 void spread_propose(struct fit *f)
 {
     struct open_zones open = find_open(f);
