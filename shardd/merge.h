@@ -48,6 +48,15 @@ struct engine_db;
 /* The state `shard` in the database `db` keeps it. Blocking. */
 bool merge_keeps(const struct merge_promise *p, const struct shard *shard, struct engine_db *db);
 
+/* A fault to plant, to show that the simulator finds it: copies count as complete before they are.
+ * Only in builds with SHARDKV_TEST_HOOKS. */
+#ifdef SHARDKV_TEST_HOOKS
+extern bool merge_test_early;
+#define MERGE_TEST_EARLY merge_test_early
+#else
+#define MERGE_TEST_EARLY false
+#endif
+
 /* What to tell a client whose key a frozen replica does not serve. ERR_WRONG_SHARD: *desc is who
  * does; else ERR_BUSY with *retry_ms. Surely not applied in either case. */
 enum err merge_frozen_answer(const struct replica *r, uint16_t slot, struct shard_desc *desc,

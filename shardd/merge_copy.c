@@ -9,9 +9,9 @@
 #include "shardd/core.h"
 
 #define MARK_FORMAT 1u
-#define CHUNK (256 * KIB)
-#define SHORT_RUN (1 * MIB) /* a run of FOLLOW that has caught up */
-#define RUNS_MAX 16u        /* that will not get any shorter */
+#define CHUNK_DEFAULT (256 * KIB)
+#define SHORT_RUN 4u /* chunks: a run of FOLLOW that has caught up */
+#define RUNS_MAX 16u /* that will not get any shorter */
 #define MEMTABLE_ENOUGH (32 * MIB)
 #define MAINTAIN_EVERY 64u /* chunks: the source's log is cut in between */
 
@@ -98,9 +98,15 @@ struct merge_job {
     enum err result;
     uint64_t frozen_index; /* of the source when it was asked, if it was flushed then */
     bool end;
+    uint64_t chunk;
     struct engine_batch *batch;
     uint64_t bytes;
 };
+
+static uint64_t chunk_size(const struct node *node)
+{
+    return node->options.merge_chunk ? node->options.merge_chunk : CHUNK_DEFAULT;
+}
 
 static void job_free(struct merge_job *j)
 {
@@ -121,7 +127,7 @@ static bool gather_bulk(void *arg, struct slice key, struct slice value)
     struct merge_job *j = arg;
     engine_batch_put(j->batch, key, value);
     j->bytes += key.n + value.n;
-    j->end = j->bytes < CHUNK;
+    j->end = j->bytes < j->chunk;
     if (!j->end) {
         buf_clear(&j->cursor);
         buf_append(&j->cursor, key.p, key.n);
@@ -153,7 +159,7 @@ static bool gather_change(void *arg, struct slice key, struct slice value)
     }
     j->bytes += key.n;
     j->version = version + 1;
-    j->end = j->bytes < CHUNK;
+    j->end = j->bytes < j->chunk;
     return j->end;
 }
 
@@ -246,6 +252,7 @@ static void ask(struct merge_copy *c)
     j->version = c->mark.version;
     j->flush = c->begin_run;
     j->life = c->source_life;
+    j->chunk = chunk_size(node);
     j->batch = engine_batch_create();
     buf_append(&j->cursor, c->mark.cursor.p, c->mark.cursor.n);
     c->waiting = true;
@@ -364,7 +371,8 @@ static void end_run(struct merge_copy *c)
     } else if (c->run_frozen != 0) {
         c->mark.stage = MERGE_COMPLETE;
         c->mark.frozen_index = c->run_frozen;
-    } else if (!c->caught_up && (c->run_bytes < SHORT_RUN || ++c->runs >= RUNS_MAX)) {
+    } else if (!c->caught_up &&
+               (c->run_bytes < SHORT_RUN * chunk_size(r->core->node) || ++c->runs >= RUNS_MAX)) {
         c->caught_up = true;
         log_info("merge_copy_caught_up",
                  "core=%u group=%llu source=%llu op=%llu chunks=%llu bytes=%llu", r->core->number,

@@ -58,11 +58,15 @@ sim: $(BUILD)/bin/sim
 # The test of the test: each planted bug must be found.
 SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies \
     no-crc torn-always torn-never
+SIM_BUGS_MERGE := merge-early
 sim-bugs: ## Simulate with each planted bug: all must be found
 sim-bugs: $(BUILD)/bin/sim
 	@set -e; for b in $(SIM_BUGS); do \
 	    $< $(call sim_scenarios,$(filter tests/sim/scenarios/raft-%,$(SCENARIOS))) --jobs $(SIM_JOBS) \
 	        --seeds 1500 --bug $$b | tail -n 1; done
+	@set -e; for b in $(SIM_BUGS_MERGE); do \
+	    $< --scenario tests/sim/scenarios/full-merge.scn --jobs $(SIM_JOBS) --seeds 300 --bug $$b | \
+	        tail -n 1; done
 
 # ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))

@@ -9,6 +9,7 @@
 
 #include "common/base/check.h"
 #include "common/base/mem.h"
+#include "shardd/engine_key.h"
 #include "shardd/replica.h"
 #include "tests/sim/checker_raft.h"
 #include "tests/sim/history.h"
@@ -16,8 +17,10 @@
 #include "tests/sim/sim_admin.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_engine.h"
+#include "tests/sim/sim_merge.h"
 #include "tests/sim/sim_placement.h"
 #include "tests/sim/sim_shardd.h"
+#include "tests/sim/sim_split.h"
 #include "tests/sim/violation.h"
 #include "tests/sim/world.h"
 
@@ -214,6 +217,7 @@ static void watch_replica(struct replica *r)
 {
     uint64_t last;
 
+    sim_split_watch(r);
     if (r->state != REPLICA_RUNNING)
         return;
     last = group_last_index(r->group);
@@ -221,9 +225,13 @@ static void watch_replica(struct replica *r)
                      last > r->applied.index ? last : r->applied.index);
     if (group_state_of(r->group) == GROUP_LEADER)
         checker_raft_leader(r->shard.group, group_term(r->group), r->shard.replica);
-    if (group_applied(r->group)->index == r->applied.index)
+    if (group_applied(r->group)->index == r->applied.index) {
+        struct engine_key_range owned;
+        engine_key_slots(r->shard.first_slot, r->shard.last_slot, &owned);
         checker_raft_state(r->shard.group, r->shard.replica, r->applied.index,
-                           sim_engine_hash(r->db, 'd'));
+                           sim_engine_hash(r->db, engine_key_from(&owned), engine_key_to(&owned)));
+    }
+    sim_merge_watch(r);
 }
 
 static void each_replica_of(unsigned host, void (*fn)(struct replica *r))
@@ -248,6 +256,7 @@ static void each_replica(void (*fn)(struct replica *r))
 static void on_watch(struct sim_event *e)
 {
     each_replica(watch_replica);
+    sim_split_check();
     sim_at(e, sim_now() + 10 * NS_PER_MS);
 }
 
@@ -263,6 +272,16 @@ static void pick_leader(struct replica *r)
         picked = r;
 }
 
+/* Runs fn in the process that has the replica. */
+static void call_at(const struct replica *r, void (*fn)(void *arg), void *arg)
+{
+    for (unsigned i = F.s->placements + 1; i <= servers(); i++)
+        if (sim_host_up(sim_host_find(i)) && F.shardd[i] && r->core->node == &F.shardd[i]->node) {
+            sim_host_call(sim_host_find(i), fn, arg);
+            return;
+        }
+}
+
 static void transfer_inside(void *arg)
 {
     struct replica *r = arg;
@@ -276,10 +295,26 @@ static void transfer(void)
     picked = NULL;
     picks = 0;
     each_replica(pick_leader);
-    for (unsigned i = F.s->placements + 1; picked && i <= servers(); i++)
-        if (sim_host_up(sim_host_find(i)) && F.shardd[i] &&
-            picked->core->node == &F.shardd[i]->node)
-            sim_host_call(sim_host_find(i), transfer_inside, picked);
+    if (picked)
+        call_at(picked, transfer_inside, picked);
+}
+
+static struct {
+    uint64_t group;
+    uint16_t slot;
+} wanted;
+
+static void split_inside(void *arg)
+{
+    (void)arg;
+    sim_admin_split(F.admin, wanted.group, wanted.slot);
+}
+
+static void split(uint64_t group, uint16_t slot)
+{
+    wanted.group = group;
+    wanted.slot = slot;
+    sim_host_call(sim_host_find(servers() + 1 + CLIENT_HOSTS), split_inside, NULL);
 }
 
 /* ---- judgement ---- */
@@ -385,6 +420,7 @@ static void judge(void)
     if (v == LIN_UNDECIDED)
         printf("note: %s", text);
     free(text);
+    sim_merge_judge();
     if (live() || !may_be_damaged(F.s))
         judge_progress();
 }
@@ -393,6 +429,7 @@ static void judge_progress(void)
 {
     unsigned groups = 0;
 
+    sim_split_judge();
     each_replica(judge_running);
     each_replica(judge_equal);
     for (unsigned g = 0; g < 1024; g++) {
@@ -400,8 +437,9 @@ static void judge_progress(void)
         if (replicas_of[g] > 0 && replicas_of[g] < replicas_due())
             sim_violation("group %u has %u replicas", g, replicas_of[g]);
     }
-    if (groups != F.s->groups)
-        sim_violation("%u groups of %u", groups, F.s->groups);
+    unsigned due = sim_split_groups() - sim_merge_owned(); /* a merge's source is destroyed */
+    if (groups != due)
+        sim_violation("%u groups instead of %u", groups, due);
     for (unsigned k = 0; k < F.s->keys; k++)
         if (F.key_done[k] == 0)
             sim_violation("key%u: nothing has succeeded in peace", k);
@@ -415,7 +453,11 @@ static void judge_progress(void)
 
 void full_world_run(const struct scenario *s, struct world_result *out)
 {
-    struct nemesis_ops ops = {.start = start, .transfer = transfer, .kinds = s->placements};
+    struct nemesis_ops ops = {.start = start,
+                              .transfer = transfer,
+                              .merge = sim_merge_begin,
+                              .split = sim_split_begin,
+                              .kinds = s->placements};
     uint64_t faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
 
     CHECK(s->keys <= KEYS_MAX && s->clients <= MAX_CLIENTS);
@@ -423,6 +465,8 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     F.cores = 1 + (unsigned)sim_below(2);
     history_init(&F.history);
     checker_raft_begin();
+    sim_merge_init(each_replica, call_at);
+    sim_split_init(each_replica, split);
     for (unsigned i = 0; i < s->placements; i++) {
         snprintf(F.seed_text[i], sizeof F.seed_text[i], "127.0.0.%u:%u", i + 1,
                  SIM_PLACEMENT_CLIENT_PORT);

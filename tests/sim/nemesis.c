@@ -371,6 +371,18 @@ static void strike(const struct fault_clock *c)
             N.ops.member();
         }
         break;
+    case FAULT_SPLIT:
+        if (N.ops.split) {
+            N.struck[c->fault]++;
+            N.ops.split();
+        }
+        break;
+    case FAULT_MERGE:
+        if (N.ops.merge) {
+            N.struck[c->fault]++;
+            N.ops.merge();
+        }
+        break;
     default:
         strike_rest(c->fault, h, s);
     }

@@ -46,7 +46,9 @@
     X(FAULT_FLIP_ANY, "flip-any")                                                                  \
     X(FAULT_WIPE, "wipe")                                                                          \
     X(FAULT_TRANSFER, "transfer")                                                                  \
-    X(FAULT_MEMBER, "member")
+    X(FAULT_MEMBER, "member")                                                                      \
+    X(FAULT_MERGE, "merge")                                                                        \
+    X(FAULT_SPLIT, "split")
 
 #define FAULT_ENUM(name, text) name,
 enum fault { FAULT_TABLE(FAULT_ENUM) FAULT_COUNT };

@@ -482,14 +482,13 @@ uint64_t engine_memtable_budget(const struct engine *e)
     return 128 * MIB;
 }
 
-uint64_t sim_engine_hash(const struct engine_db *db, char prefix)
+uint64_t sim_engine_hash(const struct engine_db *db, struct slice from, struct slice to)
 {
     uint64_t hash = 0;
+    size_t end = pairs_at(&db->now, to);
 
-    for (size_t i = 0; i < db->now.n; i++) {
+    for (size_t i = pairs_at(&db->now, from); i < end; i++) {
         const struct pair *p = &db->now.e[i];
-        if (p->key_n == 0 || p->key[0] != (uint8_t)prefix)
-            continue;
         hash = (hash ^ crc32c(crc32c(0, p->key, p->key_n), p->value, p->value_n)) *
                0x9e3779b97f4a7c15u;
     }

@@ -4,7 +4,7 @@
 
 #include "shardd/engine.h"
 
-/* Over all pairs whose key begins with `prefix`: equal for equal contents. */
-uint64_t sim_engine_hash(const struct engine_db *db, char prefix);
+/* Over all pairs of [from, to): equal for equal contents. */
+uint64_t sim_engine_hash(const struct engine_db *db, struct slice from, struct slice to);
 
 #endif

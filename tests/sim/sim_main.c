@@ -16,6 +16,7 @@
 #include "common/base/check.h"
 #include "common/raft/group_guard.h"
 #include "common/wal/wal_format.h"
+#include "shardd/merge.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
 #include "tests/sim/world.h"
@@ -56,6 +57,7 @@ static const struct {
     {"no-crc", 0, WAL_BUG_NO_CRC},
     {"torn-always", 0, WAL_BUG_TORN_ALWAYS},
     {"torn-never", 0, WAL_BUG_TORN_NEVER},
+    {"merge-early", 0, 0},
 };
 
 static bool plant(const char *name)
@@ -67,6 +69,8 @@ static bool plant(const char *name)
         wal_test_bugs = bugs[i].wal_bits;
         if (strcmp(name, "fsync-lies") == 0)
             sim_disk_all_lie(true);
+        if (strcmp(name, "merge-early") == 0)
+            merge_test_early = true;
         return true;
     }
     return false;

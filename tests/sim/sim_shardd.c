@@ -66,6 +66,7 @@ struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, unsigned pl
                     .value_max = LIMIT_VALUE_DEFAULT,
                     .wal_segment_size = segment,
                     .log_memory = 256 * KIB,
+                    .merge_chunk = 200,
                     .election_timeout_ms = 300,
                     .heartbeat_ms = 50},
         .on_fatal = on_fatal,
