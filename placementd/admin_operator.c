@@ -99,7 +99,8 @@ void admin_waits_for(const struct admin_world *w, const struct cluster_operator 
     if (o->at >= o->n_steps)
         return;
     describe_step(w, o, out, n);
-    if (g && g->refused_op == o->id && g->refused_err)
+    /* Busy is what a leader says while it waits itself. */
+    if (g && g->refused_op == o->id && g->refused_err && g->refused_err != ERR_BUSY)
         snprintf(out + strlen(out), n - strlen(out), " (not yet: %s)",
                  err_text((enum err)g->refused_err));
     else if (liveness_leader(w->m.live, cluster_find_group(w->m.cluster, o->group)) == 0)

@@ -51,6 +51,11 @@ static bool group_param(json_t *p, const char *name, const char *text)
     return true;
 }
 
+static unsigned long long group_of(const json_t *p, const char *name)
+{
+    return (unsigned long long)json_integer_value(json_object_get(p, name));
+}
+
 static int bad_group(struct ctl *ctl, const char *text)
 {
     struct kvadmin_status s;
@@ -80,7 +85,11 @@ static void show_text(const struct ctl *ctl, const struct kvadmin_status *s,
            (unsigned long long)g->term, out_size(g->bytes, size), (unsigned long long)g->keys);
     printf("  reads %llu/s, writes %llu/s\n", (unsigned long long)g->reads,
            (unsigned long long)g->writes);
-    json_array_foreach(lines, i, line) printf("  %s\n", json_string_value(line));
+    json_array_foreach(lines, i, line)
+    {
+        if (i > 0) /* the first says what is above already */
+            printf("  %s\n", json_string_value(line));
+    }
     struct out_table *t = out_table_new(ctl, "NODE >REPLICA ROLE >MATCH");
     for (unsigned k = 0; k < g->n_replicas; k++) {
         const struct kvadmin_replica *r = &g->replica[k];
@@ -206,7 +215,7 @@ int cmd_group_split(struct ctl *ctl, int argc, char **argv)
     }
     if (o.slot >= 0)
         json_object_set_new(p, "slot", json_integer(o.slot));
-    snprintf(what, sizeof(what), "splitting %.40s", o.words[0]);
+    snprintf(what, sizeof(what), "splitting g%llu", group_of(p, "group"));
     return change(ctl, &o, p, what);
 }
 
@@ -243,7 +252,8 @@ int cmd_group_merge(struct ctl *ctl, int argc, char **argv)
         json_decref(p);
         return code;
     }
-    snprintf(what, sizeof(what), "merging %.40s into %.40s", o.words[0], o.words[1]);
+    snprintf(what, sizeof(what), "merging g%llu into g%llu", group_of(p, "group"),
+             group_of(p, "into"));
     return change(ctl, &o, p, what);
 }
 
@@ -264,7 +274,7 @@ static int with_nodes(struct ctl *ctl, int argc, char **argv, const char *action
     }
     for (int i = 0; i < n_names; i++)
         json_object_set_new(p, names[i], json_string(o.words[1 + i]));
-    snprintf(what, sizeof(what), "%s %.40s", doing, o.words[0]);
+    snprintf(what, sizeof(what), "%s g%llu", doing, group_of(p, "group"));
     return change(ctl, &o, p, what);
 }
 

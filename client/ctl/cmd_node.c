@@ -176,16 +176,19 @@ static kv_err look_drain(struct ctl *ctl, void *arg, struct watch_now *now, char
     now->bytes_total = d->bytes;
     now->bytes = d->bytes - node->bytes;
     now->over = node->replicas == 0;
-    if (now->over)
-        now->bytes = d->bytes;
-    for (unsigned i = 0; i < s.n_operators && !now->over; i++) {
+    for (unsigned i = 0; i < s.n_operators; i++) {
         const struct kvadmin_operator *op = &s.operators[i];
+        if (strcmp(op->from, d->name) != 0)
+            continue;
+        now->over = false; /* data is being deleted there yet */
         if (op->waits_for[0] && strcmp(op->state, "queued") != 0) {
-            snprintf(now->note, sizeof(now->note), "g%llu: %s", (unsigned long long)op->group,
-                     op->waits_for);
+            snprintf(now->note, sizeof(now->note), "g%llu: waits for %s",
+                     (unsigned long long)op->group, op->waits_for);
             break;
         }
     }
+    if (now->over)
+        now->bytes = d->bytes;
     bool draining = node->draining || strcmp(node->state, "draining") == 0;
     kvadmin_status_close(&s);
     if (!draining && !now->over) {

@@ -234,7 +234,10 @@ int cmd_operator_list(struct ctl *ctl, int argc, char **argv)
         return CTL_OK;
     }
     const json_t *finished = json_object_get(a, "finished");
-    operators_table(ctl, json_object_get(a, "operators"));
+    if (json_array_size(json_object_get(a, "operators")))
+        operators_table(ctl, json_object_get(a, "operators"));
+    else
+        printf("nothing is under way\n");
     if (json_array_size(finished)) {
         printf("\nended lately\n");
         struct out_table *t = out_table_new(ctl, "ID WHAT GROUP OUTCOME WHY");

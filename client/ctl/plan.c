@@ -1,6 +1,7 @@
 #include "client/ctl/plan.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/ctl/output.h"
@@ -54,13 +55,37 @@ void plan_print_ops(const struct ctl *ctl, const json_t *ops)
     out_table_end(t);
 }
 
+/* "5 moves, 4 leader transfers" */
+static void count_kinds(const json_t *ops, char *out, size_t n)
+{
+    static const struct {
+        const char *kind, *said;
+    } kinds[] = {{"move", "move"},
+                 {"replace", "replacement"},
+                 {"add-replica", "new replica"},
+                 {"remove-replica", "removal"},
+                 {"split", "split"},
+                 {"merge", "merge"},
+                 {"transfer-leader", "leader transfer"}};
+    char count[48];
+    out[0] = '\0';
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        size_t i, of_kind = 0;
+        json_t *op;
+        json_array_foreach(ops, i, op) of_kind += strcmp(admin_str(op, "kind"), kinds[k].kind) == 0;
+        if (of_kind)
+            snprintf(out + strlen(out), n - strlen(out), "%s%s", out[0] ? ", " : "",
+                     admin_count(of_kind, kinds[k].said, count));
+    }
+    if (!out[0])
+        snprintf(out, n, "no moves");
+}
+
 void plan_figures(const json_t *answer, char *out, size_t n)
 {
-    char size[16], rate[16], seconds[32], count[48];
-    const json_t *ops = json_object_get(answer, "ops");
-    const char *kind = only_kind(ops);
-    snprintf(out, n, "%s, %s",
-             admin_count(json_array_size(ops), strcmp(kind, "move") == 0 ? "move" : "step", count),
+    char size[16], rate[16], seconds[32];
+    count_kinds(json_object_get(answer, "ops"), out, n);
+    snprintf(out + strlen(out), n - strlen(out), ", %s",
              out_size(admin_u64(answer, "bytes"), size));
     if (admin_u64(answer, "at_a_time"))
         snprintf(out + strlen(out), n - strlen(out), ", %llu at a time",
@@ -72,9 +97,32 @@ void plan_figures(const json_t *answer, char *out, size_t n)
              admin_seconds(admin_u64(answer, "seconds"), seconds));
 }
 
-static void print_load(const json_t *answer)
+static int by_name(const void *a, const void *b)
+{
+    return strverscmp(admin_str(*(json_t *const *)a, "node"),
+                      admin_str(*(json_t *const *)b, "node"));
+}
+
+/* In the order that people count in: n2 before n10. */
+static json_t *sorted_nodes(const json_t *answer)
 {
     const json_t *nodes = json_object_get(answer, "nodes");
+    size_t n = json_array_size(nodes);
+    json_t **list = calloc(n + 1, sizeof(json_t *)), *out = json_array();
+    if (!list)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        list[i] = json_array_get(nodes, i);
+    qsort(list, n, sizeof(json_t *), by_name);
+    for (size_t i = 0; i < n; i++)
+        json_array_append(out, list[i]);
+    free(list);
+    return out;
+}
+
+static void print_load(const json_t *answer)
+{
+    json_t *nodes = sorted_nodes(answer);
     uint64_t peak = 0, voters = admin_u64(answer, "lowest_voters");
     const char *who = "";
     size_t i;
@@ -99,6 +147,7 @@ static void print_load(const json_t *answer)
                (unsigned long long)voters, voters == 1 ? "" : "s");
     if (json_array_size(nodes) || voters)
         putchar('\n');
+    json_decref(nodes);
 }
 
 void plan_print(const struct ctl *ctl, const json_t *answer, const char *head)
@@ -123,11 +172,10 @@ json_t *plan_json(const json_t *answer)
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)answer, name, value)
     {
-        if (strcmp(name, "ops") == 0)
-            name = "moves";
-        else if (strcmp(name, "version") == 0)
-            name = "topology_version";
-        json_object_set(o, name, value);
+        const char *as = strcmp(name, "ops") == 0       ? "moves"
+                         : strcmp(name, "version") == 0 ? "topology_version"
+                                                        : name;
+        json_object_set(o, as, value);
     }
     return o;
 }
