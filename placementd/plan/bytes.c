@@ -92,11 +92,10 @@ static enum worth worth(const struct round *r, uint32_t from, const struct ranke
     double b_after = fit_level(f, to->node, weight, 0);
     if (b >= a || !(a > 1 + h || (a > 1 && b < 1 - h)))
         return NEVER;
-    if (!fit_gains(a, b, b_after)) /* a larger disk may still take it */
-        return NO;
-    if (!above)
-        return b_after <= 1 ? YES : NO;
-    return a > 1 + h && a - b > h && b <= r->waiting ? YES : NO;
+    if (above ? a <= 1 + h || a - b <= h || b > r->waiting : b >= 1)
+        return NEVER;
+    /* A larger disk may still take it. */
+    return fit_gains(a, b, b_after) && (above || b_after <= 1) ? YES : NO;
 }
 
 static bool zones_kept(const struct fit *f, uint32_t g, uint32_t i, uint32_t to)
@@ -159,8 +158,12 @@ static void relieve(struct round *r, uint32_t node)
     qsort(r->carried, n, sizeof(*r->carried), worth_moving);
     for (uint32_t k = 0; k < 2 * n && f->node[node].out < f->v->options.max_moves; k++) {
         const struct carried *c = &r->carried[k % n];
-        if (!r->n_to || !fit_room(f, true) || worth(r, node, &r->to[0], 0, false) == NEVER)
+        if (!r->n_to || !fit_room(f, true))
             return;
+        if (worth(r, node, &r->to[0], 0, k >= n) == NEVER) {
+            k = k < n ? n - 1 : 2 * n; /* nothing more below the mean, or above it either */
+            continue;
+        }
         uint32_t g = c->at / LIMIT_GROUP_MEMBERS;
         uint32_t to = f->taken[g] ? FIT_NONE : choose(r, node, c, k >= n);
         if (to != FIT_NONE && !spread_wanted(f, g)) /* else it would be moved a second time */
