@@ -33,7 +33,7 @@ const struct config_key shardd_config_keys[] = {
     {"listen", "insecure", CONFIG_BOOL, AT(insecure), "false", 0, 0,
      "allow a non-loopback address although there is no TLS"},
     {"wal", "segment-size", CONFIG_SIZE, AT(wal_segment_size), "64MiB", 32 * MIB, 1 * GIB,
-     "size of a WAL segment; fixed once the data directory is made"},
+     "size of a WAL segment, less on a small disk; fixed once the data directory is made"},
     {"wal", "io", CONFIG_STRING, AT(wal_io), "fdatasync", 1, 16,
      "fdatasync: write then fdatasync; dsync: one write with RWF_DSYNC (disks with FUA)"},
     {"raft", "log-memory", CONFIG_SIZE, AT(log_memory), "64MiB", 1 * MIB, 0,

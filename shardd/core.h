@@ -103,6 +103,7 @@ struct core {
     uint64_t ticks;
     atomic_ullong alive;   /* grows with each tick: another thread sees that the loop turns */
     bool over_memory;      /* memtables over budget: BUSY */
+    bool space_near;       /* few reserves are left: looked at each tick */
     bool no_space;         /* disk nearly full: puts get NO_SPACE, deletes are taken */
     unsigned offload_jobs; /* engine jobs of replicas under way */
     uint64_t disk_free, disk_size;

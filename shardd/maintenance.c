@@ -11,11 +11,18 @@
 #include "shardd/handover.h"
 
 #define TICKS_SPACE 10u
+#define SPACE_NEAR 16u /* reserves: with less than so many left each tick looks */
 #define WAL_SEGMENTS_MAX 4u
 /* More than this is not kept for replicas that are broken for good. */
 #define WAL_OF_BROKEN (1 * GIB)
-/* Below this much free space puts are refused; above twice of it they are taken again. */
+/* Below the reserve puts are refused, above one and a half times of it they are taken again. It is
+ * what a node needs to get out of there by itself: memtables to flush, so that the log can be cut,
+ * and the segments that the log goes on in meanwhile. Not below 5 % of a disk, not above this, and
+ * not above a part of a small disk. */
 #define SPACE_RESERVE (256 * MIB)
+#define SPACE_RESERVE_PART 8u
+/* A flush needs this much on top of its bytes. */
+#define FLUSH_ROOM (8 * MIB)
 
 static void space_run(struct io_work *work)
 {
@@ -27,6 +34,29 @@ static void space_run(struct io_work *work)
     }
 }
 
+static uint64_t space_reserve(const struct core *c)
+{
+    uint64_t most = c->disk_size / SPACE_RESERVE_PART;
+    uint64_t need = engine_memtable_budget(c->node->engine) / 2 +
+                    2 * wal_segment_size(group_set_wal(c->groups));
+    if (need < c->disk_size / 20)
+        need = c->disk_size / 20;
+    if (need > SPACE_RESERVE)
+        need = SPACE_RESERVE;
+    return need < most ? need : most;
+}
+
+/* What broke for want of space comes back now. */
+static void reopen_broken(struct core *c)
+{
+    size_t it = 0;
+    void *value;
+    while (map_next(&c->replicas, &it, NULL, &value)) {
+        struct replica *r = value;
+        r->reopen_at = c->ticks;
+    }
+}
+
 static void space_done(struct io_work *work)
 {
     struct core *c = CONTAINER_OF(work, struct core, space_work);
@@ -35,10 +65,14 @@ static void space_done(struct io_work *work)
     c->disk_size = c->space_size;
     if (c->disk_size == 0)
         return;
-    /* A small disk keeps a smaller reserve: 5 % of it. */
-    uint64_t reserve = c->disk_size / 20 < SPACE_RESERVE ? c->disk_size / 20 : SPACE_RESERVE;
+    uint64_t reserve = space_reserve(c);
     bool before = c->no_space;
-    c->no_space = c->disk_free < (before ? 2 * reserve : reserve);
+    c->no_space = c->disk_free < (before ? reserve + reserve / 2 : reserve);
+    /* Earlier than puts are refused: what is only kept for later goes first. */
+    wal_set_tight(group_set_wal(c->groups), c->disk_free < 2 * reserve);
+    c->space_near = c->disk_free < SPACE_NEAR * reserve;
+    if (before && !c->no_space)
+        reopen_broken(c);
     if (c->no_space != before)
         log_warn(c->no_space ? "disk_full" : "disk_freed", "core=%u free_bytes=%llu reserve=%llu",
                  c->number, (unsigned long long)c->disk_free, (unsigned long long)reserve);
@@ -101,6 +135,13 @@ static void destroy(struct core *c, struct replica *r)
     io_offload(c->io, &w->work);
 }
 
+/* A flush for which there is no room would break the replica, and free nothing. */
+static void maintain(struct core *c, struct replica *r)
+{
+    if (c->disk_size == 0 || c->disk_free > r->stats.memtable_bytes + FLUSH_ROOM)
+        replica_maintain(r);
+}
+
 static void look_after(struct core *c, struct replica *r, struct replica **largest)
 {
     replica_install_tick(r);
@@ -127,7 +168,7 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
     else if (!*largest || r->stats.memtable_bytes > (*largest)->stats.memtable_bytes)
         *largest = r;
     if (r->stats.full || r->flush_wanted)
-        replica_maintain(r);
+        maintain(c, r);
 }
 
 /* A replica whose data is wrong waits for placementd to have it destroyed. Meanwhile its log holds
@@ -180,13 +221,13 @@ void maintenance_tick(struct core *c)
     uint64_t used = engine_memtable_bytes(engine), budget = engine_memtable_budget(engine);
     c->over_memory = used > budget + budget / 2;
     if (used > budget / 4 * 3 && largest)
-        replica_maintain(largest);
+        maintain(c, largest);
     struct group *pinning = group_set_pinning(c->groups, WAL_SEGMENTS_MAX);
     if (pinning) {
         struct replica *r = core_find_replica(c, group_id(pinning));
         if (r && !replica_holds_log(r)) /* it would cut nothing */
-            replica_maintain(r);
+            maintain(c, r);
     }
-    if (c->ticks % TICKS_SPACE == 1)
+    if (c->space_near || c->ticks % TICKS_SPACE == 1)
         watch_space(c);
 }

@@ -365,6 +365,18 @@ uint64_t wal_durable_lsn(const struct wal *w)
     return w->durable;
 }
 
+void wal_set_tight(struct wal *w, bool tight)
+{
+    w->tight = tight;
+    if (tight)
+        wal_maintain(w);
+}
+
+uint64_t wal_segment_size(const struct wal *w)
+{
+    return w->size;
+}
+
 bool wal_starved(const struct wal *w)
 {
     return w->starved;

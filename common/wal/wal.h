@@ -42,7 +42,9 @@ struct wal_options {
     const char *dir;         /* created if absent; copied */
     uint64_t segment_size;   /* 0: LIMIT_WAL_SEGMENT_DEFAULT; fixed when the directory is made:
                                 later opens take it from the segment headers. A multiple of 4 KiB,
-                                64 KiB to 1 GiB, else ERR_CONFIG; see wal_record_max() */
+                                64 KiB to 1 GiB, else ERR_CONFIG; see wal_record_max(). At most
+                                1/128 of the disk, but never below 16 MiB for that: a log has
+                                half a dozen of them, and nodes may share a disk */
     unsigned spare_segments; /* recycled or prepared ahead, at most; 0: 2 */
     void *arg; /* of all callbacks below; all come from the loop, all must be set, none
                   may call wal_close() */
@@ -87,6 +89,9 @@ uint64_t wal_next_lsn(const struct wal *w);
 uint64_t wal_durable_lsn(const struct wal *w);
 /* Drawn when the directory was made: tells this log from one made in its place. Durable. */
 uint64_t wal_id(const struct wal *w);
+/* Little space is left on the disk: no spare segments are kept from now on (true), or again. */
+void wal_set_tight(struct wal *w, bool tight);
+uint64_t wal_segment_size(const struct wal *w);
 /* The disk is full and the log cannot get its next segment: commits may come to wait (the backlog
  * grows); refuse what is not needed to free space. It heals by itself. */
 bool wal_starved(const struct wal *w);

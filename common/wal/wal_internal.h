@@ -35,6 +35,10 @@ enum {
 #define WAL_STEP (8 * MIB)
 /* A log that is hardly written to is kept this far zero-written ahead, not more. */
 #define WAL_AHEAD_IDLE (8 * MIB)
+/* On a small disk segments are smaller: this part of it, but not below the size that any entry fits
+ * into. */
+#define WAL_SEGMENTS_OF_DISK 128u
+#define WAL_SEGMENT_SMALL (16 * MIB)
 #define WAL_RETRY_NS (200 * NS_PER_MS) /* after a full disk */
 
 struct wal_segment {
@@ -112,6 +116,7 @@ struct wal {
     struct job job;
     struct io_timer retry;
     bool starved; /* no segment for want of disk space */
+    bool tight;   /* wal_set_tight() */
 
     struct list reads; /* struct read */
     bool failed;

@@ -444,6 +444,23 @@ static void destroy(struct wal *w)
     free(w);
 }
 
+/* Of a new log. */
+static uint64_t segment_size(const struct wal_options *o)
+{
+    uint64_t size = o->segment_size ? o->segment_size : LIMIT_WAL_SEGMENT_DEFAULT;
+    uint64_t free_bytes, total;
+    char dir[WAL_PATH_MAX];
+    snprintf(dir, sizeof dir, "%s", o->dir);
+    char *slash = strrchr(dir, '/');
+    if (!fs_exists(dir) && slash)
+        slash[slash == dir] = 0; /* it is made in here */
+    if (size <= WAL_SEGMENT_SMALL || fs_space(dir, &free_bytes, &total) != ERR_OK)
+        return size;
+    uint64_t most = total / WAL_SEGMENTS_OF_DISK / WAL_SEGMENT_SMALL * WAL_SEGMENT_SMALL;
+    most = most > WAL_SEGMENT_SMALL ? most : WAL_SEGMENT_SMALL;
+    return size < most ? size : most;
+}
+
 enum err wal_open(const struct wal_options *options, wal_replay_fn replay, void *replay_arg,
                   struct wal **out, char *msg, size_t n)
 {
@@ -454,7 +471,7 @@ enum err wal_open(const struct wal_options *options, wal_replay_fn replay, void 
     w->o.dir = w->dir;
     if (w->o.spare_segments == 0)
         w->o.spare_segments = 2;
-    w->size = o->segment_size ? o->segment_size : LIMIT_WAL_SEGMENT_DEFAULT;
+    w->size = segment_size(o);
     w->log = io_random(o->io);
     list_init(&w->segments);
     list_init(&w->sealed);

@@ -275,13 +275,13 @@ static bool start_recycle(struct wal *w)
     wal_path(w->dir, WAL_NAME_SEGMENT, s->number, j->from);
     wal_path(w->dir, WAL_NAME_SPARE, s->number, j->to);
     struct wal_segment *next = wal_segment_next(w, w->writing);
-    bool useful = w->starved ? next && !next->file && w->spare_count == 0 : true;
+    bool useful = w->starved || w->tight ? next && !next->file && w->spare_count == 0 : true;
     bool keep = useful && s->ready == w->size && w->spare_count < w->o.spare_segments;
     start(w, keep ? JOB_TO_SPARE : JOB_REMOVE, s);
     return true;
 }
 
-/* The disk is full: what is only kept for later goes now. */
+/* The disk is full, or nearly: what is only kept for later goes now. */
 static bool start_relief(struct wal *w)
 {
     if (start_recycle(w))
@@ -312,7 +312,7 @@ void wal_maintain(struct wal *w)
 {
     if (w->failed || w->job.running || io_timer_armed(&w->retry))
         return;
-    if (w->starved && start_relief(w))
+    if ((w->starved || w->tight) && start_relief(w))
         return;
     struct wal_segment *s = w->writing;
     struct wal_segment *next = wal_segment_next(w, s);

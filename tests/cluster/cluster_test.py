@@ -39,6 +39,7 @@ TESTS = [
     (disks.flipped_bit, {}),
     (disks.disk_full, {"disk": disks.small_disk}),
     (disks.disk_full_at_once, {"disk": disks.small_disk}),
+    (disks.tiny_disk_full, {"disk": disks.tiny_disk}),
     (daemons.garbage, {}),
 ]
 

@@ -112,33 +112,50 @@ def disk_full(c):
     return ""
 
 
-def disk_full_at_once(c):
-    """The disk is full to the last byte in the middle of writing, with no time to see it coming: no
-    acknowledged write is lost, no process dies of it or it says why, and it heals."""
-    load = Load(c, timeout=4000)
-    load.warm_up(1)
-    press = subprocess.Popen(
-        [os.path.join(BIN, "kvbench"), "--url", c.url, "--clients", "16", "--reads", "0", "--keys",
-         "300", "--value-size", "100000", "--seconds", "5", "--timeout", "1000"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # WAL segments and memtables fill up
-    c.children.append(press)
-    time.sleep(0.3)
-    filler = os.path.join(c.tmp, "filler")
-    free = os.statvfs(c.tmp).f_bavail * os.statvfs(c.tmp).f_frsize
-    with open(filler, "wb") as f:
-        os.posix_fallocate(f.fileno(), 0, free - (64 << 20))
-        f.seek(0, os.SEEK_END)
-        try:
-            while True:
+def free_on(c):
+    disk = os.statvfs(c.tmp)
+    return disk.f_bavail * disk.f_frsize
+
+
+def fill(c, name, leave):
+    """A file that takes all of the disk but `leave` bytes, to the last block if that is 0."""
+    path = os.path.join(c.tmp, name)
+    try:
+        with open(path, "wb") as f:
+            if free_on(c) > leave + (64 << 20):
+                os.posix_fallocate(f.fileno(), 0, free_on(c) - max(leave, 64 << 20))
+                f.seek(0, os.SEEK_END)
+            while leave == 0:
                 f.write(b"x" * (1 << 20))
                 f.flush()
-        except OSError:
-            pass
-        left = os.statvfs(c.tmp).f_bavail * os.statvfs(c.tmp).f_frsize
-    check(left < 1 << 20, "%d bytes are left" % left)
+    except OSError:
+        pass  # full
+    check(leave > 0 or free_on(c) < 1 << 20, "%d bytes are left" % free_on(c))
+    return path
+
+
+def press_on(c, seconds):
+    """Large puts over and over: WAL segments and memtables fill up."""
+    press = subprocess.Popen(
+        [os.path.join(BIN, "kvbench"), "--url", c.url, "--clients", "16", "--reads", "0", "--keys",
+         "300", "--value-size", "100000", "--seconds", str(seconds), "--timeout", "1000"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    c.children.append(press)
+    return press
+
+
+def full_and_freed(c, seconds, fillers):
+    """Under load and press the disk is full to the last byte; then the fillers go. What was
+    acknowledged is there, no process has died, and it heals."""
+    load = Load(c, timeout=4000)
+    load.warm_up(1)
+    press = press_on(c, seconds)
+    time.sleep(0.3)
+    fillers = fillers + [fill(c, "filler", 0)]
     wait_until("the nodes see it", lambda: any("disk_full" in c.log(n) for n in c.shardds()), 8)
     time.sleep(2)
-    os.unlink(filler)
+    for path in fillers:
+        os.unlink(path)
     press.wait(timeout=30)
     wait_until("it heals", lambda: c.ctl("--timeout", "2s", "put", "after", "full",
                                          ok=False).returncode == 0, 15)
@@ -146,17 +163,37 @@ def disk_full_at_once(c):
     return load.note()
 
 
-def small_disk():
-    """A file system of 4 GiB on a loop device, of which only what is written takes space here: its
-    mount point, and what undoes it. Three nodes share it: their logs alone may take 1.2 GiB, and a
-    disk that they have filled by themselves cannot heal."""
+def disk_full_at_once(c):
+    """The disk is full to the last byte in the middle of writing, with no time to see it coming: no
+    acknowledged write is lost, no process dies of it or it says why, and it heals."""
+    return full_and_freed(c, 5, [])
+
+
+def tiny_disk_full(c):
+    """Six daemons on one disk of 1.2 GiB that their own logs and tables fill up as well: what they
+    keep for later must not hinder them once there is space again; so three times."""
+    notes = []
+    for _ in range(3):
+        c.ctl("put", "before", "full")
+        notes.append(full_and_freed(c, 5, [fill(c, "other", 700 << 20)]))
+    disk_full(c)
+    return "; ".join(notes)
+
+
+def tiny_disk():
+    return small_disk(1200 << 20)
+
+
+def small_disk(size=4 << 30):
+    """A file system on a loop device, of which only what is written takes space here: its mount
+    point, and what undoes it. All nodes share it."""
     if os.geteuid() != 0:
         raise Skipped("needs root for a loop mount")
     top = tempfile.mkdtemp(prefix="shardkv-disk.")
     image, mount = os.path.join(top, "image"), os.path.join(top, "mnt")
     os.mkdir(mount)
     with open(image, "wb") as f:
-        f.truncate(4 << 30)
+        f.truncate(size)
     for command in (["mkfs.ext4", "-q", "-F", image], ["mount", "-o", "loop", image, mount]):
         try:
             p = subprocess.run(command, capture_output=True, text=True)

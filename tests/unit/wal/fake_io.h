@@ -70,6 +70,7 @@ static struct {
     bool dead;              /* the power is off: nothing works */
     bool hold_work;         /* offloaded work does not get done */
     size_t space;           /* bytes all files may have; 0: endless */
+    uint64_t disk;          /* what fs_space() says the disk's size is; 0: 1 TiB */
     unsigned writes_beyond; /* durable writes that touched bytes never synced before (holes) */
     unsigned durable_writes, reads;
 } fake;
@@ -328,6 +329,13 @@ enum err fs_sync_dir(const char *path)
 bool fs_exists(const char *path)
 {
     return fake_inode(path) != NULL;
+}
+
+enum err fs_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    (void)path;
+    *free_bytes = *total_bytes = fake.disk ? fake.disk : 1ull << 40;
+    return ERR_OK;
 }
 
 static int name_order(const void *a, const void *b)

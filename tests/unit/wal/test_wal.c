@@ -456,6 +456,48 @@ START_TEST(a_full_disk_heals_by_itself)
 }
 END_TEST
 
+START_TEST(a_tight_log_keeps_no_spares)
+{
+    o.window = 20;
+    owner_open(&o);
+    append_many(800, 5);
+    drain();
+    ck_assert_uint_ge(files("w/spare-"), 1);
+    wal_set_tight(o.wal, true);
+    drain();
+    ck_assert_uint_eq(files("w/spare-"), 0);
+    append_many(800, 5);
+    drain();
+    ck_assert_uint_eq(files("w/spare-"), 0);
+    ck_assert_uint_eq(o.acked, o.appended);
+    wal_set_tight(o.wal, false);
+    append_many(800, 5);
+    drain();
+    ck_assert_uint_ge(files("w/spare-"), 1);
+    wal_close(o.wal);
+    owner_open(&o);
+    wal_close(o.wal);
+}
+END_TEST
+
+START_TEST(a_small_disk_gets_small_segments)
+{
+    static const struct {
+        uint64_t disk, wanted, size;
+    } c[] = {{1200 * MIB, 64 * MIB, 16 * MIB},
+             {6144 * MIB, 64 * MIB, 48 * MIB},
+             {8192 * MIB, 64 * MIB, 64 * MIB},
+             {1ull << 40, 64 * MIB, 64 * MIB},
+             {100 * MIB, 1 * MIB, 1 * MIB}};
+    fake.disk = c[_i].disk;
+    o.segment_size = c[_i].wanted;
+    owner_open(&o);
+    ck_assert_uint_eq(wal_segment_size(o.wal), c[_i].size);
+    drain();
+    wal_close(o.wal);
+}
+END_TEST
+
 START_TEST(sizes_that_make_no_sense_are_refused)
 {
     static const uint64_t sizes[] = {1, 4096, 32768, 65537, 2ULL << 30};
@@ -502,6 +544,8 @@ int main(void)
     tcase_add_test(t, a_segment_being_read_is_not_recycled);
     tcase_add_loop_test(t, the_kth_operation_fails, 0, 2);
     tcase_add_loop_test(t, a_full_disk_heals_by_itself, 0, 2);
+    tcase_add_test(t, a_tight_log_keeps_no_spares);
+    tcase_add_loop_test(t, a_small_disk_gets_small_segments, 0, 5);
     tcase_add_loop_test(t, sizes_that_make_no_sense_are_refused, 0, 5);
     tcase_add_test(t, the_size_of_a_log_stays);
     Suite *s = suite_create("wal");
