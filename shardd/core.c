@@ -261,6 +261,23 @@ void core_accept_peer(struct core *c, int handle)
         io_handle_close(handle);
 }
 
+/* A replica that its group does not count any more, as the map has it. */
+static bool has_stray(const struct core *c)
+{
+    size_t it = 0;
+    void *value;
+    while (map_next(&c->replicas, &it, NULL, &value)) {
+        const struct replica *r = value;
+        const struct shard_desc *d = shard_map_find(&c->map, r->shard.first_slot);
+        bool counted = false;
+        for (uint32_t i = 0; d && d->group == r->shard.group && i < d->n_replicas; i++)
+            counted = counted || d->replica[i].replica == r->shard.replica;
+        if (!counted && r->state != REPLICA_STARTING && r->applied.index > 0)
+            return true;
+    }
+    return false;
+}
+
 void core_set_map(struct core *c, const struct shard_map *map)
 {
     for (uint32_t i = 0; i < map->n_nodes && c->peers; i++) {
@@ -278,8 +295,11 @@ void core_set_map(struct core *c, const struct shard_map *map)
             shard_map_put_shard(&c->map, &old.shards[i]);
     }
     shard_map_close(&old);
-    if (newer)
-        session_map_changed(c);
+    if (!newer)
+        return;
+    session_map_changed(c);
+    if (has_stray(c)) /* there is an order for it to come */
+        core_changed(c);
 }
 
 void core_set_limits(struct core *c, uint64_t key_max, uint64_t value_max, uint64_t snapshot_rate)

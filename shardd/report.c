@@ -329,6 +329,8 @@ static void on_message(void *arg, struct slice message)
     } else if (m.type == RPC_NOTIFY) {
         if (slice_eq(m.method, slice_str("map.changed")))
             on_map_changed(r, &m);
+        else if (slice_eq(m.method, slice_str("node.report")))
+            report_kick(r);
     } else if (m.type != RPC_RESPONSE || m.msgid == 0) {
         return;
     } else if (m.msgid == r->asked_map) {

@@ -14,6 +14,9 @@
  *                   [[replica, node, role]...]]
  *   cluster.init    [{"groups", "replicas"?, "allow_same_host"?}] -> {"groups", "version"}
  *
+ *   node.report     [], a notification of placementd's leader to a node: heartbeat now, there is
+ *                   something for you
+ *
  * Only the leader of placementd takes these; another member answers NOT_LEADER with two hints:
  * "leader" (member id) and "leader_addr" ("ip:port" of its client port).
  * Unknown map keys and trailing array elements are skipped. All decoders take untrusted bytes that
