@@ -119,6 +119,24 @@ static void index_replicas(struct fit *f)
     }
 }
 
+/* A transfer under way counts as done. */
+static void count_leader(struct fit *f, uint32_t g)
+{
+    const struct plan_group *p = &f->v->groups[g];
+    int now = fit_leader(p), next = now;
+    for (uint32_t i = 0; p->next_leader != 0 && i < p->desc->n_replicas; i++)
+        if (p->desc->replica[i].replica == p->next_leader)
+            next = (int)i;
+    if (now != next && now >= 0 && fit_at(f, g)[now] != FIT_NONE)
+        f->node[fit_at(f, g)[now]].lead_out++;
+    if (next < 0 || fit_at(f, g)[next] == FIT_NONE)
+        return;
+    struct fit_node *at = &f->node[fit_at(f, g)[next]];
+    at->lead += fit_leader_weight(p);
+    at->leaders++;
+    at->lead_in += now != next;
+}
+
 /* A standby of a busy group is on its way: its node's incoming moves count it already. What leaves
  * a node is still in its groups: it is taken off with the weight of an average replica of it. */
 static void count_loads(struct fit *f)
@@ -131,11 +149,7 @@ static void count_loads(struct fit *f)
             if (at != FIT_NONE && !(p->busy && p->desc->replica[i].role != ROLE_VOTER))
                 f->node[at].load += (int64_t)fit_weight(p);
         }
-        int leader = fit_leader(p);
-        if (leader >= 0 && fit_at(f, g)[leader] != FIT_NONE) {
-            f->node[fit_at(f, g)[leader]].lead += fit_leader_weight(p);
-            f->node[fit_at(f, g)[leader]].leaders++;
-        }
+        count_leader(f, g);
     }
     double load = 0, size = 0, lead = 0;
     uint32_t leading = 0;

@@ -37,6 +37,7 @@ struct plan_group {
     bool busy;                     /* an operator is under way or waiting: leave it alone */
     uint16_t lagging;              /* bit i: replica i is known not to have caught up, or broken */
     uint16_t missing;              /* bit i: replica i was wiped or is broken: replace it at once */
+    uint64_t next_leader;          /* replica that a transfer under way goes to; 0: none */
 };
 
 struct plan_options {

@@ -118,11 +118,7 @@ PLAY_UNUSED static void play_apply(struct played *p, const struct plan_op *op)
         i++;
     CHECK(i < d->n_replicas);
     if (op->kind == PLAN_TRANSFER) {
-        CHECK(d->leader == d->replica[(d->leader == d->replica[0].replica)   ? 0
-                                      : (d->leader == d->replica[1].replica) ? 1
-                                                                             : 2]
-                               .replica &&
-              d->leader != op->replica);
+        CHECK(d->leader != op->replica);
         d->leader = op->replica;
         p->transfers++;
         return;
@@ -140,6 +136,31 @@ PLAY_UNUSED static void play_apply(struct played *p, const struct plan_op *op)
     p->moves += op->kind == PLAN_MOVE;
     p->replaced += op->kind == PLAN_REPLACE;
     p->twice += p->placed[(size_t)g * LIMIT_GROUP_MEMBERS + i]++ == 1;
+}
+
+/* An operator is under way, or no longer. */
+PLAY_UNUSED static void play_mark(struct played *p, const struct plan_op *op, bool under_way)
+{
+    uint32_t g = (uint32_t)(plan_find_group(&p->v, op->group) - p->groups);
+    CHECK(p->groups[g].busy != under_way);
+    p->groups[g].busy = under_way;
+    if (op->kind == PLAN_TRANSFER) {
+        p->groups[g].next_leader = under_way ? op->replica : 0;
+        return;
+    }
+    struct plan_node *to = &p->nodes[op->to - 1], *from = &p->nodes[op->from - 1];
+    to->incoming += under_way ? 1 : UINT32_MAX;
+    to->incoming_bytes += under_way ? op->bytes : 0 - op->bytes;
+    CHECK(to->incoming <= p->v.options.max_moves);
+    if (op->kind == PLAN_MOVE)
+        from->outgoing += under_way ? 1 : UINT32_MAX;
+    CHECK(from->outgoing <= p->v.options.max_moves);
+}
+
+PLAY_UNUSED static void play_begin(struct played *p)
+{
+    memset(p->placed, 0, (size_t)p->n_groups * LIMIT_GROUP_MEMBERS);
+    p->moves = p->transfers = p->replaced = p->twice = 0;
 }
 
 /* No node takes or gives more than max_moves in a round. */
@@ -163,8 +184,7 @@ PLAY_UNUSED static void play_check_limits(const struct played *p, const struct p
 PLAY_UNUSED static bool play_run(struct played *p, uint32_t max,
                                  void (*round)(struct played *p, struct plan_list *l))
 {
-    memset(p->placed, 0, (size_t)p->n_groups * LIMIT_GROUP_MEMBERS);
-    p->moves = p->transfers = p->replaced = p->twice = 0;
+    play_begin(p);
     for (p->rounds = 0; p->rounds < max; p->rounds++) {
         struct plan_list l;
         plan_list_init(&l);

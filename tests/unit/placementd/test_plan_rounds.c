@@ -56,6 +56,49 @@ START_TEST(test_converges)
 }
 END_TEST
 
+/* As in earnest: an operator takes a few rounds, in which its group is busy and its nodes have
+ * moves under way. Nothing is proposed for what is on its way already, and it ends as even. */
+START_TEST(test_in_flight)
+{
+    enum { LASTS = 5 };
+    static const uint64_t sizes[] = {0, 20 * GIB};
+    for (size_t r = 0; r < sizeof sizes / sizeof sizes[0]; r++) {
+        struct played p;
+        struct plan_list under_way[LASTS];
+        unsigned lo, hi, quiet = 0, round = 0;
+        play_open(&p, 50, 10, 1000, 5, sizes[r]);
+        ck_assert(play_run(&p, 200, NULL));
+        happen(&p, ADD | DRAIN | KILL);
+        play_begin(&p);
+        for (int i = 0; i < LASTS; i++)
+            plan_list_init(&under_way[i]);
+        for (; quiet < LASTS + 1 && round < 3000; round++) {
+            struct plan_list *l = &under_way[round % LASTS];
+            for (uint32_t k = 0; k < l->n; k++) {
+                play_mark(&p, &l->op[k], false);
+                play_apply(&p, &l->op[k]);
+            }
+            l->n = 0;
+            plan_round(&p.v, l);
+            for (uint32_t k = 0; k < l->n; k++)
+                play_mark(&p, &l->op[k], true);
+            quiet = l->n ? 0 : quiet + 1;
+        }
+        for (int i = 0; i < LASTS; i++)
+            plan_list_close(&under_way[i]);
+        play_levels(&p, false, &lo, &hi);
+        printf(
+            "in flight %zu: %u rounds, %u moves, %u replaced, %u transfers, %u twice, %u..%u%%\n",
+            r, round, p.moves, p.replaced, p.transfers, p.twice, lo, hi);
+        ck_assert_msg(quiet > LASTS, "no rest");
+        ck_assert_uint_eq(p.twice, 0);
+        ck_assert_msg(lo >= 90 && hi <= 110, "%u..%u%%", lo, hi);
+        play_check_placed(&p);
+        play_close(&p);
+    }
+}
+END_TEST
+
 START_TEST(test_same_answer)
 {
     struct played p;
@@ -186,6 +229,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_converges);
+    tcase_add_test(t, test_in_flight);
     tcase_add_test(t, test_same_answer);
     tcase_add_test(t, test_huge_shard);
     tcase_add_test(t, test_full_disks);
