@@ -341,6 +341,10 @@ static enum operator_verdict check_destroy(struct judge *j)
     enum liveness_state live = liveness_state(j->l, j->step->node, j->now);
     if (node_is_out(j, j->step->node) || live == LIVE_DOWN)
         return OPERATOR_PROVEN;
+    /* Listed after all, by an order that was on its way when the operator turned back: the driver
+     * removes such a standby by an operator of its own. */
+    if (cluster_replica_index(j->g, j->step->replica) >= 0)
+        return OPERATOR_PROVEN;
     bool gone = !r || (r->replica && r->replica != j->step->replica);
     return live == LIVE_UP && gone ? OPERATOR_PROVEN : OPERATOR_WAIT;
 }
@@ -543,7 +547,9 @@ static void order_node(struct orders *x, const struct cluster_operator *o)
         return;
     if (step->kind == CLUSTER_STEP_CREATE && !s)
         order(x, MSG_STEP_CREATE_REPLICA, o, g)->join = true;
-    if (step->kind == CLUSTER_STEP_DESTROY && s && s->replica == step->replica)
+    /* A replica that knows a newer epoch may be listed by it. */
+    if (step->kind == CLUSTER_STEP_DESTROY && s && s->replica == step->replica &&
+        cluster_replica_index(g, s->replica) < 0 && !shard_epoch_less(g->desc.epoch, s->epoch))
         order(x, MSG_STEP_DESTROY_REPLICA, o, g);
 }
 
