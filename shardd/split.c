@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
+#include "shardd/command.h"
 #include "shardd/core.h"
 #include "shardd/engine_key.h"
 #include "shardd/replica_stamp.h"
@@ -249,6 +250,19 @@ static void tell_cores(struct replica *r, const struct shard_desc *child)
             core_post(here->node->core[i], deliver_news, mem_dup(&n, sizeof n));
 }
 
+/* Followers learn from the next message that the entry is committed; without writes that would be
+ * the next heartbeat's, and the child cannot have a leader before a majority has made it. */
+static void hurry(struct replica *r)
+{
+    struct buf entry = {0};
+    uint64_t index, term;
+    command_begin(&entry);
+    command_finish(&entry, r->shard.time_ms, 0);
+    if (group_propose(r->group, buf_slice(&entry), &index, &term) != ERR_OK)
+        log_debug("split_not_hurried", "core=%u group=%llu", r->core->number, (ull)r->shard.group);
+    buf_close(&entry);
+}
+
 void split_applied(struct replica *r, const struct shard_change *c, uint64_t index)
 {
     (void)index;
@@ -258,6 +272,8 @@ void split_applied(struct replica *r, const struct shard_change *c, uint64_t ind
     list_push_back(&r->split.children, &child->link);
     put_notes(r->batch, &r->split);
     tell_cores(r, &c->other);
+    if (replica_is_leader(r))
+        hurry(r);
 }
 
 /* ---- the job ---- */

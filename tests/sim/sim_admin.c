@@ -6,12 +6,14 @@
 #include "common/base/check.h"
 #include "common/base/limits.h"
 #include "common/base/mem.h"
+#include "common/wire/mp.h"
 #include "common/wire/msg_placement.h"
 #include "common/wire/rpc.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_placement.h"
 
 #define RETRY_NS (300 * NS_PER_MS)
+#define SPLIT_TRIES 6u
 
 static enum err on_split(void *arg, struct slice data, size_t *n)
 {
@@ -29,8 +31,10 @@ static void on_message(void *arg, struct slice message)
         return;
     if (m.error.n > 0)
         rpc_get_error(m.error, &e);
+    sim_log("%s: %s %s", a->done ? "split" : "cluster.init", err_name(e.err), e.text);
+    if (a->done && (e.err == ERR_OK || err_class(e.err) == ERR_CLASS_NEVER))
+        a->split = 0;
     a->done = a->done || e.err == ERR_OK || e.err == ERR_EXISTS;
-    sim_log("cluster.init: %s %s", err_name(e.err), e.text);
 }
 
 static void on_end(void *arg, enum err why)
@@ -43,6 +47,19 @@ static void on_end(void *arg, enum err why)
 
 static const struct conn_ops ops = {.split = on_split, .on_message = on_message, .on_end = on_end};
 
+static void put_split(const struct sim_admin *a, struct buf *b)
+{
+    rpc_put_request(b, 1, "admin.group");
+    mp_put_array(b, 1);
+    mp_put_map(b, 3);
+    mp_put_str(b, "action");
+    mp_put_str(b, "split");
+    mp_put_str(b, "group");
+    mp_put_uint(b, a->split);
+    mp_put_str(b, "slot");
+    mp_put_uint(b, a->slot);
+}
+
 static void on_tick(struct io_timer *t)
 {
     struct sim_admin *a = CONTAINER_OF(t, struct sim_admin, tick);
@@ -54,14 +71,30 @@ static void on_tick(struct io_timer *t)
         conn_abort(a->conn); /* no answer, or one to be asked elsewhere */
         a->conn = NULL;
     }
-    if (a->done)
+    if (a->split && a->tries++ == SPLIT_TRIES)
+        a->split = 0;
+    if (a->done && !a->split)
         return;
     io_timer_set(a->io, t, io_now(a->io) + RETRY_NS);
     snprintf(text, sizeof text, "127.0.0.%u:%u", 1 + a->next++ % a->placements,
              SIM_PLACEMENT_CLIENT_PORT);
     CHECK(io_addr_parse(text, &addr) == ERR_OK);
     a->conn = conn_connect(a->conns, &addr, &ops, a);
-    msg_init_encode(conn_out(a->conn), 1, &init);
+    if (a->done)
+        put_split(a, conn_out(a->conn));
+    else
+        msg_init_encode(conn_out(a->conn), 1, &init);
+}
+
+void sim_admin_split(struct sim_admin *a, uint64_t group, uint16_t slot)
+{
+    if (!a->done || a->split)
+        return;
+    a->split = group;
+    a->slot = slot;
+    a->tries = 0;
+    io_timer_set(a->io, &a->tick, io_now(a->io));
+    io_again(a->io);
 }
 
 static void on_turn(void *arg)
