@@ -110,8 +110,10 @@ static void build_group(const struct builder *b, const struct cluster_group *g,
     const struct live_group *live = liveness_group(b->l, g->desc.group);
     *desc = g->desc;
     desc->leader = liveness_leader(b->l, g);
-    *out =
-        (struct plan_group){.desc = desc, .busy = cluster_operator_of(b->c, g->desc.group) != NULL};
+    const struct cluster_operator *o = cluster_operator_of(b->c, g->desc.group);
+    *out = (struct plan_group){.desc = desc, .busy = o != NULL};
+    if (o && o->kind == CLUSTER_OP_TRANSFER_LEADER)
+        out->next_leader = o->step[0].replica;
     if (live) {
         out->bytes = live->bytes;
         out->keys = live->keys;
