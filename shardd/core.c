@@ -371,6 +371,10 @@ static enum err open_replicas(struct core *c, char *msg, size_t n)
         if (e != ERR_OK)
             return e;
     }
+    /* An earlier process may have ended before it made a removal's new name durable: what is
+     * removed now must not come back under the old one after a power loss, half of it gone. */
+    if (e == ERR_OK)
+        e = fs_sync_dir(path);
     if (e == ERR_OK)
         e = fs_list(path, open_group, &walk);
     if (e == ERR_OK)
