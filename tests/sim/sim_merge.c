@@ -39,6 +39,7 @@ static struct {
     struct {
         uint16_t first_slot, last_slot; /* of the source */
         uint64_t source, target;
+        uint32_t range; /* the target's epoch while it was waiting for the source; 0: not seen */
         bool owned, aborted, thawed;
     } fate[MERGES];
 } M;
@@ -179,10 +180,12 @@ static void drive_forward(void)
             advance(OWN);
         break;
     default:
-        if (shows(&M.target, SHARD_PHASE_NONE))
+        if (shows(&M.target, SHARD_PHASE_NONE)) {
+            M.fate[M.n - 1].owned = true; /* it may have split before that was watched */
             end("owned");
-        else
+        } else {
             give(MSG_STEP_MERGE_OWN, &M.target, &M.source);
+        }
     }
 }
 
@@ -287,13 +290,18 @@ void sim_merge_init(void (*each)(void (*fn)(struct replica *r)),
 void sim_merge_watch(const struct replica *r)
 {
     const struct shard *s = &r->shard;
-    if (s->merge < FIRST_OP || s->merge >= FIRST_OP + M.n || s->phase != SHARD_PHASE_NONE)
+    if (s->merge < FIRST_OP || s->merge >= FIRST_OP + M.n)
         return;
     unsigned i = (unsigned)(s->merge - FIRST_OP);
+    if (s->phase == SHARD_PHASE_TARGET)
+        M.fate[i].range = s->epoch.range;
+    if (s->phase != SHARD_PHASE_NONE)
+        return;
     if (s->group == M.fate[i].target) {
         bool has = covers(s, M.fate[i].first_slot, M.fate[i].last_slot);
         M.fate[i].owned = M.fate[i].owned || has;
-        M.fate[i].aborted = M.fate[i].aborted || !has;
+        /* Not if it has split since. */
+        M.fate[i].aborted = M.fate[i].aborted || (!has && s->epoch.range == M.fate[i].range);
     } else if (s->group == M.fate[i].source) {
         M.fate[i].thawed = true;
     }
