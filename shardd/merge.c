@@ -94,7 +94,8 @@ static void abort_copy(struct replica *r)
     if (!r->copy)
         return;
     const struct engine_key_range *range = &r->copy->range;
-    engine_batch_delete_range(r->batch, engine_key_from(range), engine_key_to(range));
+    if (!r->copy->fresh) /* else they may be slots of a child that is still to be made */
+        engine_batch_delete_range(r->batch, engine_key_from(range), engine_key_to(range));
     forget_mark(r);
 }
 

@@ -342,7 +342,8 @@ static void on_timer(struct io_timer *t)
     struct replica *r = c->target;
     if (c->waiting || c->durable)
         return;
-    if (!may_run(c)) {
+    /* A child that is still to be made of this database may have these very slots. */
+    if (!may_run(c) || split_pending(r)) {
         rest(c, REST_ABSENT);
         return;
     }
