@@ -129,9 +129,10 @@ void group_installed(struct group *g, const struct group_position *p);
 /* Starts the group again from what is on disk (`durable` as in group_start). */
 void group_install_failed(struct group *g, const struct group_position *durable);
 
-/* Hands leadership to `replica` (0: the most advanced voter): proposals are refused (ERR_BUSY),
- * then transferred once its log is complete. on_state() tells. ERR_NOT_LEADER, ERR_BUSY. Gives up
- * after one election timeout and accepts proposals again. */
+/* Hands leadership to `replica` (0: the most advanced voter that answers): proposals are refused
+ * (ERR_BUSY), then transferred once its log is complete. on_state() tells. ERR_NOT_LEADER, ERR_BUSY
+ * (also: it has not answered for an election timeout), ERR_REFUSED: no such voter. Gives up after
+ * one election timeout and accepts proposals again. */
 MUST_USE enum err group_transfer(struct group *g, uint64_t replica);
 /* Leader: one is under way. */
 bool group_transferring(const struct group *g);

@@ -2,12 +2,19 @@
 #include "common/base/check.h"
 #include "common/raft/group_internal.h"
 
+/* Whether a follower has answered lately. A transfer holds up everybody's writes until its
+ * deadline: not for one that is down, however often it is asked for. */
+static bool answers(const struct group *g, const struct group_peer *p)
+{
+    return p->echo + g->set->o.election_timeout_ms * NS_PER_MS >= io_now(g->set->io);
+}
+
 static uint64_t most_advanced(struct group *g)
 {
     uint64_t best = 0, best_match = 0;
     for (unsigned i = 0; i < g->peers; i++) {
         uint64_t match = group_match(g, g->peer[i].replica);
-        if (g->peer[i].voter && (best == 0 || match > best_match)) {
+        if (g->peer[i].voter && answers(g, &g->peer[i]) && (best == 0 || match > best_match)) {
             best = g->peer[i].replica;
             best_match = match;
         }
@@ -26,6 +33,8 @@ enum err group_transfer(struct group *g, uint64_t replica)
     const struct group_peer *p = group_peer_find(g, replica);
     if (!p || !p->voter)
         return ERR_REFUSED;
+    if (!answers(g, p))
+        return ERR_BUSY;
     g->transfer = (struct group_transfer){
         .target = replica, .deadline_ms = now_ms(g->set) + g->set->o.election_timeout_ms};
     group_dirty(g);
