@@ -115,6 +115,10 @@ check: all $(BUILD)/bin/lincheck
 $(BUILD)/tests/bench/bench_limits: tests/bench/bench_limits.c
 	@mkdir -p $(@D)
 	@$(CC) $(STD) -O2 $(WARN) -pthread -o $@ $<
+$(BUILD)/tests/bench/bench_placement: $(call obj,tests/bench/bench_placement.c) \
+    $(call need_ar,placementd $(NEED_placementd))
+	@mkdir -p $(@D)
+	$(call link,$^,$(LIBS_common))
 .PHONY: bench
 bench: ## Measure the README's table beside this machine's limits and a Redis cluster
 bench: all $(BUILD)/tests/bench/bench_limits
