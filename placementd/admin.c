@@ -185,20 +185,36 @@ static const struct cluster_node *by_name(const struct cluster *c, const char *n
                                                              : NULL;
 }
 
+/* As people count: n2 before n10. */
+static int compare_names(const void *a, const void *b)
+{
+    return strverscmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void list_names(const struct cluster *c, char *list, size_t n)
+{
+    const char **names = mem_alloc((c->n_nodes + 1u) * sizeof(*names));
+    size_t count = 0;
+    list[0] = '\0';
+    for (uint32_t i = 0; i < c->n_nodes; i++)
+        if (c->nodes[i].state != CLUSTER_NODE_LOST && c->nodes[i].state != CLUSTER_NODE_REMOVED)
+            names[count++] = c->nodes[i].name;
+    qsort(names, count, sizeof(*names), compare_names);
+    for (size_t i = 0; i < count && strlen(list) + LIMIT_NAME + 8 < n; i++)
+        snprintf(list + strlen(list), n - strlen(list), "%s%s", i ? ", " : "", names[i]);
+    free(names);
+}
+
 enum err admin_find_node(const struct admin_world *w, const char *name,
                          const struct cluster_node **out, struct admin_why why)
 {
-    const struct cluster *c = w->m.cluster;
-    char list[160] = "";
+    char list[160];
     *out = name[0] ? by_name(c, name) : NULL;
     if (*out)
         return ERR_OK;
     if (!name[0])
         return admin_refuse(why, ERR_BAD_REQUEST, "no node is named");
-    for (uint32_t i = 0; i < c->n_nodes && strlen(list) + LIMIT_NAME + 8 < sizeof(list); i++)
-        if (c->nodes[i].state != CLUSTER_NODE_LOST && c->nodes[i].state != CLUSTER_NODE_REMOVED)
-            snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", list[0] ? ", " : "",
-                     c->nodes[i].name);
+    list_names(w->m.cluster, list, sizeof(list));
     return admin_refuse(why, ERR_NOT_FOUND, "there is no node '%s'; there are: %s", name,
                         list[0] ? list : "none");
 }

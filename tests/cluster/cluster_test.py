@@ -14,6 +14,7 @@ import traceback
 import daemons
 import disks
 import faults
+import operate
 from playground import Failed, Playground, Skipped, program
 
 # A test is a function of a playground, or of nothing. Settings of its playground beside it.
@@ -41,6 +42,12 @@ TESTS = [
     (disks.disk_full_at_once, {"disk": disks.small_disk}),
     (disks.tiny_disk_full, {"disk": disks.tiny_disk}),
     (daemons.garbage, {}),
+    (operate.grow_and_drain, {"groups": 6}),
+    (operate.group_commands, {}),
+    (operate.cancel_and_detach, {}),
+    (operate.rolling_restart, {}),
+    (operate.node_down, {}),
+    (operate.map_backup, {}),
 ]
 
 
