@@ -209,7 +209,7 @@ enum err admin_find_node(const struct admin_world *w, const char *name,
                          const struct cluster_node **out, struct admin_why why)
 {
     char list[160];
-    *out = name[0] ? by_name(c, name) : NULL;
+    *out = name[0] ? by_name(w->m.cluster, name) : NULL;
     if (*out)
         return ERR_OK;
     if (!name[0])
