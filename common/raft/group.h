@@ -143,6 +143,12 @@ bool group_changing(const struct group *g);
  * ERR_REFUSED (two voters would be left out of three, the leader would remove itself, ...). */
 MUST_USE enum err group_change(struct group *g, const struct group_conf *conf);
 
+/* UNSAFE, when a majority is lost for good: this replica makes itself the only member, by an entry
+ * at the end of its log in a term of its own, and goes on with all that its log has. `durable`: as
+ * in group_start(). What others acknowledged and this replica has not is lost; members of the old
+ * configuration must never come back. ERR_BUSY, ERR_REFUSED (it has no state, or is no member). */
+MUST_USE enum err group_force(struct group *g, const struct group_position *durable);
+
 /* Inspection; constant time. */
 uint64_t group_id(const struct group *g);
 uint64_t group_replica(const struct group *g);

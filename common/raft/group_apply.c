@@ -171,8 +171,7 @@ static void end_install(struct group *g, const struct group_position *p)
     g->log->stable = p->index;
 }
 
-/* libraft from the beginning, with what is on disk. */
-static void reboot(struct group *g)
+void group_reboot(struct group *g)
 {
     raft_close(&g->r, NULL);
     group_log_forget_loads(g->log);
@@ -193,7 +192,7 @@ void group_installed(struct group *g, const struct group_position *p)
             g->hold = lsn;
     }
     if (!as_asked) {
-        reboot(g);
+        group_reboot(g);
         return;
     }
     if (GROUP_BUG(BUG_KEEP_LOG)) {
@@ -224,5 +223,5 @@ void group_install_failed(struct group *g, const struct group_position *durable)
     /* The failure may have come after the swap. */
     if (group_log_term_of(g->log, durable->index) != durable->term)
         group_log_cut(g->log, durable->index, durable->term);
-    reboot(g);
+    group_reboot(g);
 }

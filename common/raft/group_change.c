@@ -1,4 +1,4 @@
-/* Leadership transfer and membership changes. */
+/* Leadership transfer and membership changes, forced ones too. */
 #include "common/base/check.h"
 #include "common/raft/group_internal.h"
 
@@ -78,4 +78,30 @@ enum err group_change(struct group *g, const struct group_conf *conf)
     int rv = group_submit(g, RAFT_CHANGE, buf_slice(&b));
     buf_close(&b);
     return rv == 0 ? ERR_OK : ERR_BUSY;
+}
+
+enum err group_force(struct group *g, const struct group_position *durable)
+{
+    struct group_log *l = g->log;
+    const struct group_member *self = group_conf_find(&g->conf, g->replica);
+    if (g->broken || g->install.active)
+        return ERR_BUSY;
+    if (durable->index == 0 || !self)
+        return ERR_REFUSED;
+    if (g->conf.n == 1 && self->role == GROUP_VOTER)
+        return ERR_OK;
+    struct group_conf alone = {
+        .n = 1, .member = {{.replica = g->replica, .node = self->node, .role = GROUP_VOTER}}};
+    struct buf b = {0};
+    raft_conf_encode(&alone, &b);
+    group_drop_held(g);
+    l->term = (l->term > g->r.current_term ? l->term : g->r.current_term) + 1;
+    l->vote = 0;
+    (void)group_log_save(l);
+    group_log_append(l, l->term, LOG_KIND_CHANGE, buf_slice(&b));
+    buf_close(&b);
+    g->durable = *durable;
+    l->stable = durable->index;
+    group_reboot(g);
+    return ERR_OK;
 }

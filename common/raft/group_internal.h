@@ -183,6 +183,8 @@ void group_apply(struct group *g);
 void group_run_install(struct group *g);
 void group_begin_install(struct group *g, struct raft_update *u);
 void group_run_compact(struct group *g);
+/* libraft from the beginning, with what is on disk. */
+void group_reboot(struct group *g);
 
 /* group_send.c */
 void group_send_update(struct group *g, const struct raft_update *u);
