@@ -80,6 +80,19 @@ static enum err write_first(struct fsm *f, const struct group_conf *initial, cha
     return e;
 }
 
+/* A process that ended in fs_write_file() may have left the new file in place but not on the disk:
+ * what is read here is built upon, so it has to survive a crash of the machine from now on. */
+static enum err make_durable(const struct fsm *f, const char *dir)
+{
+    struct fs_file *file;
+    enum err e = fs_open(f->path, FS_READ | FS_WRITE, &file);
+    if (e != ERR_OK)
+        return e;
+    e = fs_sync(file);
+    fs_close(file);
+    return e == ERR_OK ? fs_sync_dir(dir) : e;
+}
+
 enum err fsm_open(struct fsm *f, struct io *io, const char *dir, const struct group_conf *initial,
                   const struct fsm_ops *ops, void *arg, char *msg, size_t n)
 {
@@ -90,7 +103,12 @@ enum err fsm_open(struct fsm *f, struct io *io, const char *dir, const struct gr
     snprintf(f->path, sizeof(f->path), "%s/state", dir);
     if (!fs_exists(f->path))
         return write_first(f, initial, msg, n);
-    enum err e = load(f, &f->durable, &f->cluster);
+    enum err e = make_durable(f, dir);
+    if (e != ERR_OK) {
+        snprintf(msg, n, "cannot sync %.200s: %s", f->path, fs_last_error());
+        return e;
+    }
+    e = load(f, &f->durable, &f->cluster);
     if (e == ERR_FORMAT)
         snprintf(msg, n, "%.200s is of a newer version of placementd: run that one", f->path);
     else if (e != ERR_OK)
