@@ -9,8 +9,15 @@
 #include "common/base/check.h"
 #include "common/base/mem.h"
 
-#define ROLE_STANDBY 0u
+#define FIT_BYTES_MAX (1ULL << 48) /* of one replica */
+#define FIT_OPS_MAX (1ULL << 32)   /* of one group, a second */
 #define ROLE_VOTER 1u
+
+/* Figures come from nodes: sums of them must not overflow whatever they say. */
+static uint64_t at_most(uint64_t x, uint64_t max)
+{
+    return x < max ? x : max;
+}
 
 struct label {
     const char *text;
@@ -156,7 +163,9 @@ static void count_loads(struct fit *f)
     for (uint32_t i = 0; i < v->n_nodes; i++) {
         struct fit_node *p = &f->node[i];
         int64_t leaving = p->n ? p->load / p->n * (p->out < p->n ? p->out : p->n) : 0;
-        p->load += (int64_t)(v->nodes[i].incoming_bytes + p->in * FIT_REPLICA_WEIGHT) - leaving;
+        p->load += (int64_t)(at_most(v->nodes[i].incoming_bytes, FIT_BYTES_MAX) +
+                             p->in * FIT_REPLICA_WEIGHT) -
+                   leaving;
         load += (double)p->load;
         lead += (double)p->lead;
         size += p->stays ? (double)v->nodes[i].disk_size : 0;
@@ -191,12 +200,12 @@ uint32_t fit_find(const struct plan_view *v, uint32_t id)
 
 uint64_t fit_weight(const struct plan_group *g)
 {
-    return g->bytes + FIT_REPLICA_WEIGHT;
+    return at_most(g->bytes, FIT_BYTES_MAX) + FIT_REPLICA_WEIGHT;
 }
 
 uint64_t fit_leader_weight(const struct plan_group *g)
 {
-    return g->reads + g->writes + FIT_LEADER_WEIGHT;
+    return at_most(g->reads, FIT_OPS_MAX) + at_most(g->writes, FIT_OPS_MAX) + FIT_LEADER_WEIGHT;
 }
 
 double fit_level(const struct fit *f, uint32_t node, uint64_t add, uint64_t sub)

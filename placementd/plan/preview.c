@@ -43,8 +43,11 @@ static void play_open(struct play *p, const struct plan_view *v)
             if (p->descs[g].replica[i].replica >= p->next_replica)
                 p->next_replica = p->descs[g].replica[i].replica + 1;
     }
-    for (uint32_t i = 0; i < v->n_nodes; i++)
+    for (uint32_t i = 0; i < v->n_nodes; i++) {
+        if (p->nodes[i].disk_free > p->nodes[i].disk_size)
+            p->nodes[i].disk_free = p->nodes[i].disk_size;
         p->peak[i] = p->nodes[i].disk_size - p->nodes[i].disk_free;
+    }
     p->v.nodes = p->nodes;
     p->v.groups = p->groups;
     uint32_t at_once = v->n_nodes ? replicas / v->n_nodes / 16 : 0;
