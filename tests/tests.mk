@@ -119,6 +119,9 @@ $(BUILD)/tests/bench/bench_placement: $(call obj,tests/bench/bench_placement.c) 
     $(call need_ar,placementd $(NEED_placementd))
 	@mkdir -p $(@D)
 	$(call link,$^,$(LIBS_common))
+$(BUILD)/tests/bench/bench_planner: tests/bench/bench_planner.c $(call need_ar,placementd meta base)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) -o $@ $^
 .PHONY: bench
 bench: ## Measure the README's table beside this machine's limits and a Redis cluster
 bench: all $(BUILD)/tests/bench/bench_limits
