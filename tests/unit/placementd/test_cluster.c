@@ -211,7 +211,8 @@ START_TEST(test_members)
     struct cluster c;
     cluster_init(&c);
     for (uint32_t id = 3; id >= 1; id--) {
-        struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER, .member = {id, id * 10, "a:1", ""}};
+        struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER,
+                                      .member = {id, id * 10, "a:1", ""}};
         ck_assert_int_eq(run(&c, &cmd).err, ERR_OK);
     }
     ck_assert_uint_eq(c.n_members, 3);
@@ -311,6 +312,228 @@ START_TEST(test_operators)
     ck_assert_int_eq(c.finished[1].outcome, ERR_SHUTTING_DOWN);
     ck_assert_str_eq(c.finished[1].why, "an operator said so");
     ck_assert_uint_eq(c.finished[1].ended_ms, 77);
+    cluster_close(&c);
+}
+END_TEST
+
+static uint64_t add_op(struct cluster *c, const struct cluster_operator *o, enum err want)
+{
+    struct cluster_command cmd = {.kind = CLUSTER_CMD_OPERATOR_ADD, .op = *o};
+    struct cluster_result r = run(c, &cmd);
+    ck_assert_msg(r.err == want, "%s: %s", err_name(r.err), r.text);
+    return r.value;
+}
+
+static struct cluster_result told(struct cluster *c, const struct shard_desc *d)
+{
+    struct shard_desc copy = *d;
+    struct cluster_command cmd = {.kind = CLUSTER_CMD_GROUP, .n_groups = 1, .groups = &copy};
+    return run(c, &cmd);
+}
+
+/* The child comes with the parent's shrunk range, in one command. */
+START_TEST(test_split_command)
+{
+    struct cluster c;
+    fill(&c);
+    struct cluster_operator o = {.id = 1,
+                                 .kind = CLUSTER_OP_SPLIT,
+                                 .group = 3,
+                                 .epoch = {1, 1},
+                                 .slot = 5000,
+                                 .n_steps = 1,
+                                 .step = {{.kind = CLUSTER_STEP_SPLIT}}};
+    uint64_t id = add_op(&c, &o, ERR_OK);
+    ck_assert_uint_eq(cluster_find_operator(&c, id)->child, 9);
+    ck_assert_uint_eq(cluster_find_operator(&c, id)->child_replica, 25);
+    ck_assert_uint_eq(c.next_group, 10);
+    ck_assert_uint_eq(c.next_replica, 25 + LIMIT_GROUP_MEMBERS);
+    ck_assert(!cluster_group_is_gone(&c, 9));
+    /* the step is not believed before the child is there */
+    struct cluster_command step = {.kind = CLUSTER_CMD_OPERATOR_STEP, .op = {.id = id}};
+    run(&c, &step);
+    ck_assert_ptr_nonnull(cluster_find_operator(&c, id));
+    /* handed out: it cannot be taken back */
+    struct cluster_command end = {
+        .kind = CLUSTER_CMD_OPERATOR_END, .op = {.id = id}, .outcome = ERR_SHUTTING_DOWN};
+    ck_assert_int_eq(run(&c, &end).err, ERR_BUSY);
+    struct shard_desc before = c.groups[2].desc, d = before;
+    d.last_slot = 4999;
+    d.epoch.range = 2;
+    ck_assert(told(&c, &d).map_changed);
+    const struct cluster_group *child = cluster_find_group(&c, 9);
+    ck_assert_ptr_nonnull(child);
+    ck_assert_uint_eq(child->desc.first_slot, 5000);
+    ck_assert_uint_eq(child->desc.last_slot, before.last_slot);
+    ck_assert_uint_eq(child->desc.epoch.range, 2);
+    ck_assert_uint_eq(child->desc.epoch.members, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        ck_assert_uint_eq(child->desc.replica[i].node, before.replica[i].node);
+        ck_assert_uint_eq(child->desc.replica[i].replica, 25 + i);
+    }
+    run(&c, &step);
+    ck_assert_uint_eq(c.n_operators, 0);
+    cluster_close(&c);
+}
+END_TEST
+
+/* The source goes with the target's grown range; its id is gone for good then. */
+START_TEST(test_merge_command)
+{
+    struct cluster c;
+    fill(&c);
+    struct cluster_operator o = {.id = 1,
+                                 .kind = CLUSTER_OP_MERGE,
+                                 .group = 3,
+                                 .peer = 4,
+                                 .epoch = {1, 1},
+                                 .n_steps = 1,
+                                 .step = {{.kind = CLUSTER_STEP_MERGE_OWN}}};
+    uint64_t id = add_op(&c, &o, ERR_OK);
+    struct cluster_operator other = o;
+    other.group = 5;
+    add_op(&c, &other, ERR_BUSY); /* the target is taken */
+    struct cluster_command step = {.kind = CLUSTER_CMD_OPERATOR_STEP, .op = {.id = id}};
+    run(&c, &step);
+    ck_assert_uint_eq(c.n_operators, 1);
+    struct shard_desc d = c.groups[3].desc;
+    d.first_slot = c.groups[2].desc.first_slot;
+    d.epoch.range = 3;
+    ck_assert(told(&c, &d).map_changed);
+    ck_assert_ptr_null(cluster_find_group(&c, 3));
+    ck_assert(cluster_group_is_gone(&c, 3));
+    ck_assert_uint_eq(c.n_groups, 7);
+    run(&c, &step);
+    ck_assert_uint_eq(c.n_operators, 0);
+    ck_assert_int_eq(c.finished[0].outcome, ERR_OK);
+    struct shard_map m;
+    cluster_map(&c, &m);
+    ck_assert_uint_eq(shard_map_find(&m, d.first_slot)->group, 4);
+    shard_map_close(&m);
+    cluster_close(&c);
+}
+END_TEST
+
+START_TEST(test_queue)
+{
+    struct cluster c;
+    fill(&c);
+    add_node(&c, "n4", 14);
+    struct cluster_operator o = {.id = 1,
+                                 .kind = CLUSTER_OP_ADD_REPLICA,
+                                 .group = 2,
+                                 .queued = true,
+                                 .epoch = {1, 1},
+                                 .n_steps = 3,
+                                 .step = {{CLUSTER_STEP_CREATE, 4, 0},
+                                          {CLUSTER_STEP_ADD_STANDBY, 4, 0},
+                                          {CLUSTER_STEP_PROMOTE, 4, 0}}};
+    uint64_t id = add_op(&c, &o, ERR_OK);
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert_uint_eq(cluster_find_operator(&c, id)->step[i].replica, 25);
+    ck_assert_uint_eq(c.next_replica, 26);
+    ck_assert(cluster_replica_is_coming(&c, 2, 25));
+    struct cluster_command step = {.kind = CLUSTER_CMD_OPERATOR_STEP, .op = {.id = id}};
+    run(&c, &step);
+    ck_assert_uint_eq(cluster_find_operator(&c, id)->at, 0); /* it waits */
+    /* a node that something is about to come to cannot go */
+    struct cluster_command remove = {.kind = CLUSTER_CMD_NODE_STATE,
+                                     .node = {.id = 4, .state = CLUSTER_NODE_REMOVED}};
+    ck_assert_int_eq(run(&c, &remove).err, ERR_REFUSED);
+    struct cluster_command start = {.kind = CLUSTER_CMD_OPERATOR_START,
+                                    .op = {.id = id, .deadline_ms = 9}};
+    run(&c, &start);
+    ck_assert(!cluster_find_operator(&c, id)->queued);
+    run(&c, &step);
+    ck_assert_uint_eq(cluster_find_operator(&c, id)->at, 1);
+    /* the replica was seen on its node: listed, it is not made again */
+    struct shard_desc d = c.groups[1].desc;
+    d.epoch.members = 2;
+    d.replica[d.n_replicas++] = (struct shard_replica){25, 4, 0};
+    ck_assert(told(&c, &d).map_changed);
+    ck_assert_uint_eq(c.groups[1].created, 8);
+    /* one that waits while its group changes does not begin */
+    o.group = 5;
+    id = add_op(&c, &o, ERR_OK);
+    d = c.groups[4].desc;
+    d.epoch.members = 2;
+    told(&c, &d);
+    start.op.id = id;
+    run(&c, &start);
+    ck_assert_ptr_null(cluster_find_operator(&c, id));
+    ck_assert_int_eq(c.finished[0].outcome, ERR_WRONG_EPOCH);
+    cluster_close(&c);
+}
+END_TEST
+
+START_TEST(test_maintenance_and_pause)
+{
+    struct cluster c, back;
+    fill(&c);
+    struct cluster_command cmd = {
+        .kind = CLUSTER_CMD_NODE_STATE,
+        .node = {.id = 1, .state = CLUSTER_NODE_IN, .maintenance_until_ms = 77}};
+    ck_assert_int_eq(run(&c, &cmd).err, ERR_OK);
+    ck_assert_uint_eq(cluster_find_node(&c, 1)->maintenance_until_ms, 77);
+    add_node(&c, "n1", 11); /* restarted */
+    ck_assert_uint_eq(cluster_find_node(&c, 1)->maintenance_until_ms, 77);
+    struct cluster_command pause = {.kind = CLUSTER_CMD_PAUSE, .paused = true};
+    run(&c, &pause);
+    struct cluster_command gone = {.kind = CLUSTER_CMD_MEMBER_REMOVE, .member = {.id = 2}};
+    struct cluster_command member = {.kind = CLUSTER_CMD_MEMBER, .member = {2, 0, "", "p:2"}};
+    run(&c, &member);
+    member.member.incarnation = 20; /* heard for the first time */
+    ck_assert_int_eq(run(&c, &member).err, ERR_OK);
+    struct buf b = {0};
+    cluster_encode(&c, &b);
+    ck_assert_int_eq(cluster_decode(buf_slice(&b), &back), ERR_OK);
+    ck_assert(back.paused);
+    ck_assert_uint_eq(cluster_find_node(&back, 1)->maintenance_until_ms, 77);
+    ck_assert_str_eq(cluster_find_member(&back, 2)->peer_addr, "p:2");
+    run(&c, &gone);
+    ck_assert_uint_eq(c.n_members, 0);
+    buf_close(&b);
+    cluster_close(&back);
+    cluster_close(&c);
+}
+END_TEST
+
+/* A state comes back: what was made after it is not destroyed, its ids are not given out again. */
+START_TEST(test_import)
+{
+    struct cluster old, c;
+    struct buf b = {0};
+    fill(&old);
+    struct shard_desc later = old.groups[7].desc;
+    cluster_encode(&old, &b);
+    struct cluster_command import = {.kind = CLUSTER_CMD_IMPORT, .state = buf_slice(&b)};
+    ck_assert_int_eq(run(&old, &import).err, ERR_EXISTS);
+    cluster_init(&c);
+    found(&c, 99);
+    struct cluster_command member = {.kind = CLUSTER_CMD_MEMBER, .member = {5, 50, "m:1", ""}};
+    run(&c, &member);
+    struct cluster_command bad = {.kind = CLUSTER_CMD_IMPORT, .state = slice_of(b.p, b.n - 1)};
+    ck_assert_int_eq(run(&c, &bad).err, ERR_BAD_REQUEST);
+    ck_assert_int_eq(run(&c, &import).err, ERR_OK);
+    ck_assert_uint_eq(c.n_groups, 8);
+    ck_assert_int_eq(c.id[0], 1);
+    ck_assert_ptr_nonnull(cluster_find_member(&c, 5));
+    ck_assert_uint_gt(c.next_group, 1000);
+    ck_assert_uint_gt(c.map_version, 1000);
+    /* group 9 was split off group 8 after the export: it is taken in once group 8 has shrunk */
+    struct shard_desc child = later;
+    child.group = 9;
+    child.first_slot = 16000;
+    child.epoch.range = 2;
+    ck_assert(!cluster_group_is_gone(&c, 9));
+    ck_assert_int_eq(told(&c, &child).err, ERR_NOT_FOUND);
+    later.last_slot = 15999;
+    later.epoch.range = 2;
+    ck_assert_int_eq(told(&c, &later).err, ERR_OK);
+    ck_assert_int_eq(told(&c, &child).err, ERR_OK);
+    ck_assert_uint_eq(c.n_groups, 9);
+    buf_close(&b);
+    cluster_close(&old);
     cluster_close(&c);
 }
 END_TEST
@@ -519,6 +742,11 @@ int main(void)
     tcase_add_test(t, test_members);
     tcase_add_test(t, test_node_state);
     tcase_add_test(t, test_operators);
+    tcase_add_test(t, test_split_command);
+    tcase_add_test(t, test_merge_command);
+    tcase_add_test(t, test_queue);
+    tcase_add_test(t, test_maintenance_and_pause);
+    tcase_add_test(t, test_import);
     tcase_add_test(t, test_encode_decode);
     tcase_add_test(t, test_largest_fits);
     tcase_add_test(t, test_hostile);

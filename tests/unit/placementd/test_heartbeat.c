@@ -152,6 +152,62 @@ static void on_propose(void *arg, const struct cluster_command *cmd)
     }
 }
 
+/* Groups that are gone: their replicas go too, unless they may still come. */
+START_TEST(test_gone)
+{
+    struct cluster c;
+    struct msg_step steps[HEARTBEAT_STEPS_MAX];
+    fill(&c);
+    c.next_group = 50;
+    c.groups[0].created = c.groups[1].created = 7;
+    struct msg_group_status s = status(7, 99, 1);
+    struct msg_heartbeat h = {.node = 1, .incarnation = 1, .n_groups = 1, .groups = &s};
+    ck_assert_uint_eq(orders(&c, &h, steps), 1);
+    ck_assert_int_eq(steps[0].kind, MSG_STEP_DESTROY_REPLICA);
+    ck_assert_uint_eq(steps[0].shard.group, 7);
+    s.replica = 0; /* broken, and does not know which it is */
+    s.state = MSG_REPLICA_BROKEN;
+    ck_assert_uint_eq(orders(&c, &h, steps), 0);
+    s.replica = 99;
+    c.unsure_from = 6; /* may be newer than an imported state */
+    c.unsure_to = 9;
+    ck_assert_uint_eq(orders(&c, &h, steps), 0);
+    c.unsure_from = c.unsure_to = 0;
+    struct cluster_operator o = {.id = 1,
+                                 .kind = CLUSTER_OP_SPLIT,
+                                 .group = 1,
+                                 .child = 7,
+                                 .n_steps = 1,
+                                 .step = {{.kind = CLUSTER_STEP_SPLIT}}};
+    cluster_add_operator(&c, &o);
+    ck_assert_uint_eq(orders(&c, &h, steps), 0);
+    cluster_close(&c);
+}
+END_TEST
+
+/* A split's child is made by its nodes: one that was never reported is ordered after a while. */
+START_TEST(test_child_waits)
+{
+    struct cluster c;
+    struct liveness l;
+    struct msg_step steps[HEARTBEAT_STEPS_MAX];
+    fill(&c);
+    c.groups[0].desc.epoch = (struct shard_epoch){2, 1};
+    c.groups[0].created = 2;
+    liveness_init(&l, 1 * S);
+    struct msg_group_status s = status(1, 11, 1);
+    struct msg_heartbeat from = {.node = 2, .incarnation = 2, .n_groups = 1, .groups = &s};
+    struct msg_heartbeat h = {.node = 1, .incarnation = 1};
+    ck_assert_uint_eq(heartbeat_steps(&c, &l, &h, 50 * S, steps), 0); /* nobody has it */
+    liveness_report(&l, &c, &from, 50 * S, NULL, NULL);
+    ck_assert_uint_eq(heartbeat_steps(&c, &l, &h, 59 * S, steps), 0);
+    ck_assert_uint_eq(heartbeat_steps(&c, &l, &h, 60 * S, steps), 1);
+    ck_assert(steps[0].join && !steps[0].campaign);
+    liveness_close(&l);
+    cluster_close(&c);
+}
+END_TEST
+
 START_TEST(test_commands)
 {
     struct cluster c;
@@ -411,6 +467,8 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, test_steps);
     tcase_add_test(t, test_destroy);
+    tcase_add_test(t, test_gone);
+    tcase_add_test(t, test_child_waits);
     tcase_add_test(t, test_commands);
     tcase_add_test(t, test_liveness);
     tcase_add_test(t, test_messages);
