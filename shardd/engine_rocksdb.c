@@ -63,6 +63,8 @@ static enum err classify(const char *text)
         return ERR_LOCKED;
     if (has(text, "Result incomplete"))
         return ERR_INCOMPLETE;
+    if (has(text, "Input/output error"))
+        return ERR_IO; /* the disk, whichever file it was */
     if (has(text, "Corruption") || has(text, ".sst") || has(text, "MANIFEST"))
         return ERR_CORRUPT;
     if (has(text, "Permission denied"))

@@ -49,7 +49,7 @@ static void answer(struct request *request, enum err e, const struct engine_valu
         e = engine_value_decode(value->data, &head, &body);
     if (e == ERR_OK)
         request_reply_value(request, body, head.version);
-    else if (e == ERR_NOT_FOUND)
+    else if (e == ERR_NOT_FOUND || e == ERR_NO_LEADER)
         request_reply_error(request, e, NULL, 0, NULL);
     else
         request_reply_error(request, ERR_INTERNAL, "the storage engine failed to read the key", 0,
@@ -70,6 +70,13 @@ static void work_done(struct io_work *work)
     struct read_work *w = CONTAINER_OF(work, struct read_work, work);
     w->replica->reads.offloaded--;
     w->request->pinned = false;
+    /* Its disk, not the key: whatever it reads next may be lost as well. Another replica is to
+     * lead.
+     */
+    if (w->result == ERR_CORRUPT || w->result == ERR_IO) {
+        replica_set_broken(w->replica, w->result, "a key cannot be read");
+        w->result = ERR_NO_LEADER;
+    }
     answer(w->request, w->result, &w->value);
     if (w->result == ERR_OK)
         engine_value_close(&w->value);

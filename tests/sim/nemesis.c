@@ -123,7 +123,8 @@ static void flip(enum fault f, struct sim_host *h, double s)
     N.struck[f]++;
     N.flips++;
     N.damaged[n] = N.damaged[n] || !harmless;
-    if (sim_host_up(h) && sim_chance(0.7)) { /* most damage shows at the next start */
+    if (sim_host_up(h) && sim_chance(f == FAULT_FLIP_DATA ? 0.2 : 0.7)) {
+        /* Most damage shows at the next start. */
         sim_host_kill(h, sim_chance(0.5) ? SIM_KILL : SIM_POWER);
         restart_after(h, s);
     }
