@@ -5,6 +5,7 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "shardd/command.h"
 #include "shardd/core.h"
 #include "shardd/merge_copy.h"
 
@@ -99,11 +100,28 @@ static void abort_copy(struct replica *r)
     forget_mark(r);
 }
 
+/* Followers learn from the next message that the entry is committed. Without writes, and a frozen
+ * shard has none, that would be the next heartbeat's; but each of them has its copying to do. */
+static void hurry(struct replica *r)
+{
+    struct buf entry = {0};
+    uint64_t index, term;
+    command_begin(&entry);
+    command_finish(&entry, r->shard.time_ms, 0);
+    enum err e = group_propose(r->group, buf_slice(&entry), &index, &term);
+    if (e != ERR_OK)
+        log_debug("merge_not_hurried", "core=%u group=%llu error=%s", r->core->number,
+                  (ull)r->shard.group, err_name(e));
+    buf_close(&entry);
+}
+
 void merge_applied(struct replica *r, const struct shard_change *c, enum err result, uint64_t index)
 {
     (void)index;
     if (result != ERR_OK)
         return;
+    if (replica_is_leader(r))
+        hurry(r);
     switch (c->kind) {
     case SHARD_MERGE_TARGET:
         merge_copy_destroy(r->copy);

@@ -52,7 +52,8 @@ struct report {
     bool told;       /* on_registered() was called with node and cluster */
     enum err refused;
     bool collecting, kicked;
-    bool forming; /* no groups, or steps under way */
+    bool forming; /* no groups, steps under way, or a merge */
+    bool handing; /* a range that nobody serves is on its way to its new group */
     uint64_t sent_at, answered_at;
     struct shard_map map;
 };
@@ -257,7 +258,7 @@ static void schedule(struct report *r)
 {
     uint64_t now = io_now(r->o.io);
     uint64_t at = r->sent_at + (r->forming ? INTERVAL_FORMING_NS : INTERVAL_NS);
-    if (r->kicked)
+    if (r->kicked || r->handing)
         at = r->sent_at + KICK_NS;
     r->kicked = false;
     io_timer_set(r->o.io, &r->next, at > now ? at : now);
@@ -380,6 +381,12 @@ void report_fill(struct report *r, const struct msg_heartbeat *h)
     full.incarnation = r->self.incarnation;
     full.have = r->map.version;
     r->forming = h->n_groups == 0;
+    r->handing = false;
+    for (uint32_t i = 0; i < h->n_groups; i++) {
+        const struct msg_group_status *g = &h->groups[i];
+        r->forming = r->forming || g->phase != SHARD_PHASE_NONE;
+        r->handing = r->handing || g->phase == SHARD_PHASE_FROZEN || g->copy == MSG_COPY_COMPLETE;
+    }
     r->sent_at = io_now(r->o.io);
     await_answer(r);
     msg_heartbeat_encode(conn_out(r->line->conn), r->asked, &full);
