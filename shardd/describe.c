@@ -22,8 +22,6 @@ static void describe_leader(const struct replica *r, struct msg_group_status *ou
 {
     out->reads = load_reads(&r->ops);
     out->writes = load_writes(&r->ops);
-    out->refused_op = r->refused_op;
-    out->refused_err = r->refused_op ? (uint32_t)r->refused_err : 0;
     out->n_members = r->applied.conf.n;
     for (uint32_t i = 0; i < r->applied.conf.n; i++) {
         const struct group_member *m = &r->applied.conf.member[i];
@@ -52,6 +50,8 @@ void describe_replica(const struct replica *r, struct msg_group_status *out)
         .copy = merge_copy_state(r),
         .merge = merge_operator(r),
         .child = split_pending(r),
+        .refused_op = r->refused_op,
+        .refused_err = r->refused_op ? (uint32_t)r->refused_err : 0,
     };
     const struct group_member *self = group_conf_find(&r->applied.conf, r->shard.replica);
     out->role = self ? self->role : GROUP_SPARE;

@@ -17,6 +17,7 @@
 
 #define REOPEN_TICKS 10u
 #define REOPEN_TICKS_MAX 300u
+#define FORCED_EPOCHS 1000u
 
 typedef unsigned long long ull;
 
@@ -81,6 +82,7 @@ enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
 
 void replica_write(struct replica *r)
 {
+    split_prep_mirror(r);
     replica_store(r->batch, &r->shard, &r->applied);
     enum err e = engine_write(r->db, r->batch);
     engine_batch_clear(r->batch);
@@ -156,13 +158,26 @@ static void on_state(void *arg, enum group_state state, uint64_t term,
     core_changed(r->core);
 }
 
+/* One change alters one member: more at once is one that was forced. Its epoch goes far beyond what
+ * any lost member may have seen. */
+static uint32_t epochs_of(const struct group_conf *from, const struct group_conf *to)
+{
+    unsigned changes = 0;
+    for (uint32_t i = 0; i < from->n; i++) {
+        const struct group_member *now = group_conf_find(to, from->member[i].replica);
+        changes += !now || now->role != from->member[i].role;
+    }
+    for (uint32_t i = 0; i < to->n; i++)
+        changes += !group_conf_find(from, to->member[i].replica);
+    return changes > 1 ? FORCED_EPOCHS : 1;
+}
+
 static void on_conf(void *arg, const struct group_conf *conf)
 {
-    (void)conf;
     struct replica *r = arg;
     if (r->state == REPLICA_BROKEN)
         return; /* r->applied stays where the engine is */
-    r->shard.epoch.members++;
+    r->shard.epoch.members += epochs_of(&r->applied.conf, conf);
     /* The whole position: a batch written later in this run must not claim an index before this
      * entry, or a replay would count the change twice. */
     r->applied = *group_applied(r->group);
@@ -234,6 +249,7 @@ void replica_run(struct replica *r, const struct group_position *position, bool 
         replica_set_broken(r, ERR_CORRUPT, "there is data but no log of it in the WAL");
         return;
     }
+    split_prep_drop(r); /* of an earlier run: what is applied again would be behind it */
     enum err e = split_load(r);
     if (e != ERR_OK) {
         replica_set_broken(r, e, "the notes of its splits cannot be read");
@@ -290,7 +306,7 @@ struct replica *replica_open(struct core *core, uint64_t group_id)
 
 bool replica_quiet(const struct replica *r)
 {
-    return !r->busy_offload && r->checkpoints == 0 && r->install == NULL &&
+    return !r->busy_offload && !r->split.busy && r->checkpoints == 0 && r->install == NULL &&
            r->reads.offloaded == 0 && r->state != REPLICA_STARTING;
 }
 
@@ -306,6 +322,7 @@ void replica_close(struct replica *r, enum err why)
     if (r->db)
         engine_close(r->db);
     engine_batch_destroy(r->batch);
+    split_prep_drop(r);
     split_close(&r->split);
     list_remove(&r->dirty);
     map_remove(&r->core->replicas, r->shard.group);
@@ -412,7 +429,6 @@ void replica_reopen(struct replica *r)
 struct maintain_work {
     struct io_work work;
     struct replica *replica;
-    bool wanted; /* begun after a FLUSH */
     enum err result;
     struct shard shard;
     struct group_position position;
@@ -440,8 +456,6 @@ static void maintain_done(struct io_work *work)
         r->durable_index = w->position.index;
         group_compact(r->group, &w->position);
     }
-    if (w->wanted)
-        split_flushed(r);
     free(w);
     split_continue(r);
 }
@@ -454,8 +468,6 @@ void replica_maintain(struct replica *r)
     w->work.run = maintain_run;
     w->work.done = maintain_done;
     w->replica = r;
-    w->wanted = r->flush_wanted;
-    r->flush_wanted = false;
     r->busy_offload = true;
     r->core->offload_jobs++;
     io_offload(r->core->io, &w->work);

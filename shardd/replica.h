@@ -65,7 +65,6 @@ struct replica {
     bool doomed;        /* to be closed and its data destroyed, once nothing is under way */
     uint64_t tombstone; /* doomed: the version of the tombstones that has to be durable first */
     bool routed;        /* router_add() */
-    bool flush_wanted;  /* FLUSH was applied: replica_maintain() as soon as that is possible */
     struct split split;
 
     /* A merge (merge_copy.h). */
@@ -91,6 +90,9 @@ void replica_create(struct core *core, const struct shard_desc *desc, uint64_t r
 /* Makes an empty one that waits for a snapshot: it is a member of its group once that has added it,
  * and owns no slot before it has a state. `desc`: what the map says, for the report until then. */
 void replica_join(struct core *core, const struct shard_desc *desc, uint64_t replica_id);
+/* Unsafe, by an operator's order: makes itself the only member, if no leader is known
+ * (replica_force.c). ERR_OK: under way or done. ERR_BUSY; ERR_REFUSED: it leads, or has no state. */
+MUST_USE enum err replica_force(struct replica *r);
 /* Stops it: answers what waits, stops the group, closes the database, frees it.
  * CHECKs replica_quiet(). */
 void replica_close(struct replica *r, enum err why);

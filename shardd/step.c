@@ -147,6 +147,15 @@ static enum err lead(struct replica *r, const struct msg_step *s)
     }
 }
 
+/* The order's epoch is that of the map or later: an order that comes late meets the epoch of the
+ * forced one, which is far beyond. */
+static enum err force(struct replica *r, const struct msg_step *s)
+{
+    if (r->shard.replica != s->replica || shard_epoch_less(s->shard.epoch, r->shard.epoch))
+        return ERR_WRONG_EPOCH;
+    return replica_force(r);
+}
+
 /* The report tells the last refusal; what is done clears it. */
 static void remember(struct replica *r, const struct msg_step *s, enum err e)
 {
@@ -175,6 +184,10 @@ void step_run(struct core *c, const struct msg_step *s)
         return;
     }
     struct replica *r = core_find_replica(c, s->shard.group);
+    if (r && !r->doomed && s->kind == MSG_STEP_FORCE) {
+        remember(r, s, force(r, s));
+        return;
+    }
     if (!r || r->doomed || !replica_is_leader(r) || r->shard.epoch.range != s->shard.epoch.range ||
         r->shard.epoch.members != s->shard.epoch.members || group_changing(r->group))
         return;
