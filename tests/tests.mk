@@ -59,14 +59,14 @@ sim: $(BUILD)/bin/sim
 SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies \
     no-crc torn-always torn-never
 SIM_BUGS_MERGE := merge-early
+# Bugs, scenarios, seeds. Fails if one is not found (a pipe would hide that).
+sim_bugs = for b in $(1); do \
+    out=$$($< $(call sim_scenarios,$(2)) --jobs $(SIM_JOBS) --seeds $(3) --bug $$b); rc=$$?; \
+    echo "$$out" | tail -n 1; test $$rc -eq 0 || exit 1; done
 sim-bugs: ## Simulate with each planted bug: all must be found
 sim-bugs: $(BUILD)/bin/sim
-	@set -e; for b in $(SIM_BUGS); do \
-	    $< $(call sim_scenarios,$(filter tests/sim/scenarios/raft-%,$(SCENARIOS))) --jobs $(SIM_JOBS) \
-	        --seeds 1500 --bug $$b | tail -n 1; done
-	@set -e; for b in $(SIM_BUGS_MERGE); do \
-	    $< --scenario tests/sim/scenarios/full-merge.scn --jobs $(SIM_JOBS) --seeds 300 --bug $$b | \
-	        tail -n 1; done
+	@$(call sim_bugs,$(SIM_BUGS),$(filter tests/sim/scenarios/raft-%,$(SCENARIOS)),1500)
+	@$(call sim_bugs,$(SIM_BUGS_MERGE),tests/sim/scenarios/full-merge.scn,300)
 
 # ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
