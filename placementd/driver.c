@@ -71,13 +71,13 @@ static enum err propose(struct driver *d, const struct cluster_command *cmd, uin
 }
 
 /* Once for each change: the same command only after it has come to nothing for a while. */
-static void propose_for(struct driver *d, const struct driver_moment *m,
+static bool propose_for(struct driver *d, const struct driver_moment *m,
                         const struct cluster_operator *o, struct cluster_command *cmd)
 {
     struct driver_proposed *p = map_find(&d->proposed, o->id);
     uint64_t index, term;
     if (p && p->kind == cmd->kind && p->at == o->at && m->now - p->when < AGAIN_NS)
-        return;
+        return false;
     if (!p) {
         p = mem_zalloc(sizeof(*p));
         map_set(&d->proposed, o->id, p);
@@ -86,8 +86,10 @@ static void propose_for(struct driver *d, const struct driver_moment *m,
     cmd->op.id = o->id;
     cmd->op.at = o->at;
     cmd->now_ms = m->wall_ms;
-    if (propose(d, cmd, &index, &term) != ERR_OK)
+    bool done = propose(d, cmd, &index, &term) == ERR_OK;
+    if (!done)
         p->when = 0;
+    return done;
 }
 
 static void forget_ended(struct driver *d, const struct cluster *c)
@@ -126,7 +128,15 @@ static void check(struct driver *d, const struct driver_moment *m, const struct 
         cmd.kind = CLUSTER_CMD_OPERATOR_END;
         cmd.outcome = ERR_TIMEOUT;
     }
-    propose_for(d, m, o, &cmd);
+    if (!propose_for(d, m, o, &cmd))
+        return;
+    const char *step = operator_step_name(o->step[o->at].kind);
+    if (v == OPERATOR_PROVEN)
+        log_info("operator_step", "op=%llu kind=%s group=%llu done=%s last=%d", (ull)o->id,
+                 operator_kind_name(o->kind), (ull)o->group, step, last);
+    else
+        log_warn("operator_given_up", "op=%llu kind=%s group=%llu step=%s text=\"%s\"", (ull)o->id,
+                 operator_kind_name(o->kind), (ull)o->group, step, cmd.why);
 }
 
 uint32_t driver_report(struct driver *d, const struct driver_moment *m,
@@ -208,7 +218,9 @@ static void begin_waiting(struct driver *d, const struct driver_moment *m)
             continue;
         struct cluster_command cmd = {.kind = CLUSTER_CMD_OPERATOR_START};
         cmd.op.deadline_ms = deadline(d, m, o->step[0].kind);
-        propose_for(d, m, o, &cmd);
+        if (propose_for(d, m, o, &cmd))
+            log_info("operator_begins", "op=%llu kind=%s group=%llu", (ull)o->id,
+                     operator_kind_name(o->kind), (ull)o->group);
         plan_view_add_flow(c, o, flow);
     }
     free(flow);

@@ -512,6 +512,12 @@ enum operator_verdict operator_check(const struct cluster *c, const struct clust
 
 /* ---- orders ---- */
 
+/* At another epoch a leader would refuse: its news come into the state first. */
+static bool same_epoch(struct shard_epoch a, struct shard_epoch b)
+{
+    return a.range == b.range && a.members == b.members;
+}
+
 struct orders {
     const struct cluster *c;
     const struct msg_heartbeat *h;
@@ -623,6 +629,23 @@ static void order_merge(struct orders *x, const struct cluster_operator *o,
             order(x, rows[i].order, o, g)->other = other->desc;
 }
 
+static bool is_named(const struct cluster_operator *o, uint32_t node)
+{
+    for (uint32_t i = o->at; i < o->n_steps; i++)
+        if (o->step[i].node == node)
+            return true;
+    return false;
+}
+
+/* A node reports more often while it has orders, so whoever is needed soon gets one that asks for
+ * nothing: to hand leadership to itself. */
+static void keep_close(struct orders *x, const struct cluster_operator *o,
+                       const struct cluster_group *g, const struct msg_group_status *s)
+{
+    if (s->state == MSG_REPLICA_LEADER || o->peer || is_named(o, x->h->node))
+        order(x, MSG_STEP_TRANSFER, o, g)->replica = s->replica;
+}
+
 uint32_t operator_orders(const struct cluster *c, const struct msg_heartbeat *h,
                          const struct liveness *l, struct msg_step *steps, uint32_t max)
 {
@@ -635,17 +658,19 @@ uint32_t operator_orders(const struct cluster *c, const struct msg_heartbeat *h,
         order_node(&x, &c->operators[at[i]]);
     for (uint32_t i = 0; i < h->n_groups && x.n < max; i++) {
         const struct msg_group_status *s = &h->groups[i];
-        const struct cluster_operator *o =
-            s->state == MSG_REPLICA_LEADER ? cluster_operator_of(c, s->group) : NULL;
+        const struct cluster_operator *o = cluster_operator_of(c, s->group);
         const struct cluster_group *g = o && !o->queued ? cluster_find_group(c, s->group) : NULL;
-        /* At another epoch it would refuse: its news come into the state first. */
-        if (!g || cluster_replica_index(g, s->replica) < 0 ||
-            s->epoch.range != g->desc.epoch.range || s->epoch.members != g->desc.epoch.members)
+        uint32_t before = x.n;
+        if (!g || cluster_replica_index(g, s->replica) < 0)
             continue;
-        if (o->step[o->at].kind >= CLUSTER_STEP_MERGE_TARGET)
-            order_merge(&x, o, g, o->peer == s->group);
-        else if (o->group == s->group)
-            order_members(&x, o, g, s);
+        if (s->state == MSG_REPLICA_LEADER && same_epoch(s->epoch, g->desc.epoch)) {
+            if (o->step[o->at].kind >= CLUSTER_STEP_MERGE_TARGET)
+                order_merge(&x, o, g, o->peer == s->group);
+            else if (o->group == s->group)
+                order_members(&x, o, g, s);
+        }
+        if (x.n == before)
+            keep_close(&x, o, g, s);
     }
     return x.n;
 }

@@ -370,7 +370,8 @@ static void carry_out(struct world *w, uint32_t node, const struct msg_step *s)
         do_promote(w, g, s);
     else if (s->kind == MSG_STEP_REMOVE)
         do_remove(w, g, s);
-    else if (s->kind == MSG_STEP_TRANSFER && listed(g, s->replica) >= 0) {
+    else if (s->kind == MSG_STEP_TRANSFER && s->replica != g->desc.leader &&
+             listed(g, s->replica) >= 0) {
         if (!w->dead[g->desc.replica[listed(g, s->replica)].node]) {
             g->desc.leader = s->replica;
             g->term++;

@@ -134,7 +134,10 @@ START_TEST(test_orders)
     ck_assert_uint_eq(steps[0].other.first_slot, 1500);
     ck_assert_uint_eq(steps[0].other.epoch.range, 2);
     s.epoch.members = 3;
-    ck_assert_uint_eq(operator_orders(&c, &h, &l, steps, 8), 0);
+    /* an order that asks for nothing, so that it reports soon */
+    ck_assert_uint_eq(operator_orders(&c, &h, &l, steps, 8), 1);
+    ck_assert_int_eq(steps[0].kind, MSG_STEP_TRANSFER);
+    ck_assert_uint_eq(steps[0].replica, s.replica);
     s.epoch.members = 2;
     s.replica = 999; /* removed, and does not know it */
     ck_assert_uint_eq(operator_orders(&c, &h, &l, steps, 8), 0);
@@ -172,10 +175,12 @@ START_TEST(test_merge_proofs)
         struct msg_heartbeat h = {.node = 1, .n_groups = 2, .groups = s};
         s[0].state = s[1].state = MSG_REPLICA_LEADER;
         o->at = rows[i].at;
-        ck_assert_uint_eq(operator_orders(&c, &h, &l, steps, 8), 1);
-        ck_assert_int_eq(steps[0].kind, rows[i].order);
-        ck_assert_uint_eq(steps[0].shard.group, rows[i].to);
-        ck_assert_uint_eq(steps[0].other.group, 3 - rows[i].to);
+        ck_assert_uint_eq(operator_orders(&c, &h, &l, steps, 8), 2);
+        const struct msg_step *step = &steps[rows[i].to - 1], *idle = &steps[2 - rows[i].to];
+        ck_assert_int_eq(step->kind, rows[i].order);
+        ck_assert_uint_eq(step->shard.group, rows[i].to);
+        ck_assert_uint_eq(step->other.group, 3 - rows[i].to);
+        ck_assert_int_eq(idle->kind, MSG_STEP_TRANSFER);
     }
     /* FREEZE: proven only when every replica of the target has said COMPLETE */
     o->at = 2;
