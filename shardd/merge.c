@@ -10,12 +10,46 @@
 #include "shardd/merge_copy.h"
 
 #define RETRY_FROZEN_MS 5u
+#define PARKED_NS (250 * NS_PER_MS)
 
 typedef unsigned long long ull;
 
 #ifdef SHARDKV_TEST_HOOKS
 bool merge_test_early;
 #endif
+
+/* ---- requests that wait ---- */
+
+/* Why they wait here: a client that is sent away comes back later than it could, each time twice as
+ * late, so that a range which is frozen for 50 ms would be missed for 100. */
+
+static void unpark(struct replica *r)
+{
+    io_timer_cancel(r->core->io, &r->parking.timer);
+    while (!list_empty(&r->parking.requests)) {
+        struct list *item = list_pop_front(&r->parking.requests);
+        router_refuse(r, CONTAINER_OF(item, struct request, link));
+    }
+}
+
+static void on_parked_long(struct io_timer *t)
+{
+    unpark(CONTAINER_OF(t, struct replica, parking.timer));
+}
+
+void merge_init(struct replica *r)
+{
+    list_init(&r->parking.requests);
+    r->parking.timer.fn = on_parked_long;
+}
+
+void merge_park(struct replica *r, struct request *request)
+{
+    struct io *io = r->core->io;
+    if (list_empty(&r->parking.requests))
+        io_timer_set(io, &r->parking.timer, io_now(io) + PARKED_NS);
+    list_push_back(&r->parking.requests, &request->link);
+}
 
 /* ---- mail to the other group's replica on this node ---- */
 
@@ -39,8 +73,15 @@ static void post_nudge(struct replica *r, uint64_t group)
 static void learn(struct core *core, void *arg)
 {
     struct shard_desc *desc = arg;
+    size_t it = 0;
+    void *value;
     if (core->stage == 0)
         (void)shard_map_put_shard(&core->map, desc);
+    while (map_next(&core->replicas, &it, NULL, &value)) {
+        struct replica *r = value;
+        if (r->shard.phase == SHARD_PHASE_FROZEN && r->shard.merge_peer == desc->group)
+            unpark(r);
+    }
     free(desc);
 }
 
@@ -142,6 +183,7 @@ void merge_applied(struct replica *r, const struct shard_change *c, enum err res
         break;
     case SHARD_MERGE_UNFREEZE:
         clear_changes(r);
+        unpark(r);
         break;
     default:
         break;
@@ -158,6 +200,7 @@ void merge_opened(struct replica *r)
 
 void merge_closed(struct replica *r)
 {
+    unpark(r);
     merge_copy_destroy(r->copy);
 }
 

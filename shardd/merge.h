@@ -12,11 +12,22 @@
 #define SHARDD_MERGE_H
 
 #include "common/base/err.h"
+#include "common/base/list.h"
+#include "common/io/io.h"
 #include "common/wire/msg_placement.h"
 #include "shardd/shard_change.h"
 
 struct core;
 struct replica;
+struct request;
+
+/* Requests that wait, briefly, for their range to come to its new group. Embedded in struct
+ * replica. */
+struct merge_parking {
+    struct list requests;
+    struct io_timer timer; /* armed while there are any: all are told to try again */
+};
+void merge_init(struct replica *r);
 
 /* An order MSG_STEP_MERGE_* for this replica, which leads and is at the step's epoch. ERR_OK:
  * proposed, done already, or (OWN, UNFREEZE) the other group's core is being asked first. ERR_BUSY,
@@ -56,6 +67,10 @@ extern bool merge_test_early;
 #else
 #define MERGE_TEST_EARLY false
 #endif
+
+/* Takes a request for a frozen replica: it is answered when this node knows who serves its slot, or
+ * told to try again before long. */
+void merge_park(struct replica *r, struct request *request);
 
 /* What to tell a client whose key a frozen replica does not serve. ERR_WRONG_SHARD: *desc is who
  * does; else ERR_BUSY with *retry_ms. Surely not applied in either case. */

@@ -296,26 +296,38 @@ static void flush_run(struct io_work *work)
     w->result = engine_flush(w->replica->db);
 }
 
+/* What has been copied is durable. */
+static void settled(struct merge_copy *c)
+{
+    struct replica *r = c->target;
+    bool complete = c->mark.stage == MERGE_COMPLETE;
+    c->waiting = false;
+    c->settling = false;
+    if (complete)
+        c->durable = true;
+    else
+        c->caught_up = true;
+    log_info(complete ? "merge_copy_complete" : "merge_copy_caught_up",
+             "core=%u group=%llu source=%llu op=%llu chunks=%llu bytes=%llu", r->core->number,
+             (ull)r->shard.group, (ull)c->source, (ull)c->mark.op, (ull)c->chunks, (ull)c->bytes);
+    /* A member that installs a snapshot from before would have to begin anew. */
+    if (complete)
+        snapshot_store_drop(r->core->snapshots, r->shard.group, NULL, NULL);
+    else
+        rest(c, 0);
+    core_changed(r->core);
+}
+
 static void flush_done(struct io_work *work)
 {
     struct flush_work *w = CONTAINER_OF(work, struct flush_work, work);
     struct replica *r = w->replica;
-    struct merge_copy *c = r->copy;
     r->busy_offload = false;
     r->core->offload_jobs--;
-    if (w->result != ERR_OK) {
+    if (w->result != ERR_OK)
         replica_set_broken(r, w->result, "a merge's copy cannot be made durable");
-    } else if (c && c->serial == w->serial) {
-        c->waiting = false;
-        c->durable = true;
-        log_info("merge_copy_complete",
-                 "core=%u group=%llu source=%llu op=%llu chunks=%llu bytes=%llu", r->core->number,
-                 (ull)r->shard.group, (ull)c->source, (ull)c->mark.op, (ull)c->chunks,
-                 (ull)c->bytes);
-        /* A member that installs an older one would have to begin anew. */
-        snapshot_store_drop(r->core->snapshots, r->shard.group, NULL, NULL);
-        core_changed(r->core);
-    }
+    else if (r->copy && r->copy->serial == w->serial)
+        settled(r->copy);
     free(w);
 }
 
@@ -347,7 +359,7 @@ static void on_timer(struct io_timer *t)
         rest(c, REST_ABSENT);
         return;
     }
-    if (c->mark.stage == MERGE_COMPLETE) {
+    if (c->mark.stage == MERGE_COMPLETE || c->settling) {
         make_durable(c);
         return;
     }
@@ -364,7 +376,7 @@ static void on_timer(struct io_timer *t)
 /* A run of FOLLOW, or BULK, has come to its end. */
 static void end_run(struct merge_copy *c)
 {
-    const struct replica *r = c->target;
+    uint64_t few = SHORT_RUN * chunk_size(c->target->core->node);
     if (c->mark.stage == MERGE_BULK) {
         c->mark.stage = MERGE_FOLLOW;
         c->mark.version = 0;
@@ -372,14 +384,8 @@ static void end_run(struct merge_copy *c)
     } else if (c->run_frozen != 0) {
         c->mark.stage = MERGE_COMPLETE;
         c->mark.frozen_index = c->run_frozen;
-    } else if (!c->caught_up &&
-               (c->run_bytes < SHORT_RUN * chunk_size(r->core->node) || ++c->runs >= RUNS_MAX)) {
-        c->caught_up = true;
-        log_info("merge_copy_caught_up",
-                 "core=%u group=%llu source=%llu op=%llu chunks=%llu bytes=%llu", r->core->number,
-                 (ull)r->shard.group, (ull)c->source, (ull)c->mark.op, (ull)c->chunks,
-                 (ull)c->bytes);
-        core_changed(r->core);
+    } else if (!c->caught_up && (c->run_bytes < few || ++c->runs >= RUNS_MAX)) {
+        c->settling = true;
     }
     c->begin_run = true;
     c->run_frozen = 0;

@@ -64,6 +64,7 @@ struct merge_copy {
     uint64_t serial;     /* of this copy in its replica: mail of an older one is not for us */
     bool fresh;          /* nothing is written yet: the range is cleared first */
     bool caught_up;      /* FOLLOW has had a short run */
+    bool settling;       /* it is made durable before it counts as caught up: less to do later */
     bool durable;        /* COMPLETE, and it would survive a crash */
     bool waiting;        /* a job is on its way, or a flush */
     bool nudged;         /* something has changed at the source since it was asked */

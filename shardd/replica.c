@@ -226,6 +226,7 @@ struct replica *replica_alloc(struct core *core, uint64_t group_id)
     write_path_init(&r->writes);
     read_path_init(&r->reads);
     list_init(&r->dirty);
+    merge_init(r);
     split_init(&r->split);
     r->batch = engine_batch_create();
     map_set(&core->replicas, group_id, r);

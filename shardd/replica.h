@@ -15,6 +15,7 @@
 
 #include "common/raft/group.h"
 #include "shardd/engine.h"
+#include "shardd/merge.h"
 #include "shardd/load.h"
 #include "shardd/read_path.h"
 #include "shardd/shard.h"
@@ -71,6 +72,7 @@ struct replica {
     struct merge_copy *copy; /* phase TARGET: of the source's data; else NULL */
     uint64_t copies;         /* serial number of the last one */
     uint32_t lives;          /* how often its database was opened or replaced */
+    struct merge_parking parking;
 
     uint64_t handover_until; /* ns; leadership is being handed over (handover.h); 0: not */
     /* The last step that this leader could not carry out (step.h). */

@@ -238,15 +238,18 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
         not_here(core, &o, slot, raw);
         return;
     }
-    if (r->shard.phase == SHARD_PHASE_FROZEN) {
+    bool frozen = r->shard.phase == SHARD_PHASE_FROZEN;
+    if (frozen) {
         struct shard_desc desc;
         uint64_t retry_ms;
         enum err e = merge_frozen_answer(r, slot, &desc, &retry_ms);
-        refuse(core, &o, e, NULL, retry_ms, e == ERR_WRONG_SHARD ? &desc : NULL);
-        return;
+        if (e == ERR_WRONG_SHARD || core->draining) {
+            refuse(core, &o, e, NULL, retry_ms, e == ERR_WRONG_SHARD ? &desc : NULL);
+            return;
+        }
     }
     bool held = handover_holds(r);
-    if (!replica_is_leader(r) && !held) {
+    if (!replica_is_leader(r) && !held && !frozen) {
         not_leader(core, &o, r);
         return;
     }
@@ -254,7 +257,7 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
         refuse(core, &o, ERR_SHUTTING_DOWN, NULL, 0, NULL);
         return;
     }
-    if (!admit(core, &o, r, m))
+    if (!frozen && !admit(core, &o, r, m))
         return;
     struct request *request = request_create(core, session, msgid, m, slot);
     if (!request) {
@@ -264,7 +267,9 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
     }
     request->remote_core = remote_core;
     request->remote_session = remote_session;
-    if (m->method == KV_METHOD_GET)
+    if (frozen)
+        merge_park(r, request);
+    else if (m->method == KV_METHOD_GET)
         read_path_add(r, request);
     else
         write_path_add(r, request, m);
