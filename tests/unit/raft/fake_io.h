@@ -207,13 +207,6 @@ const char *fs_last_error(void)
     return "fake";
 }
 
-enum err fs_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes)
-{
-    (void)path;
-    *free_bytes = *total_bytes = 1ULL << 40;
-    return ERR_OK;
-}
-
 /* ---- clock, timers, operations ---- */
 
 uint64_t io_now(const struct io *io)

@@ -314,6 +314,36 @@ START_TEST(the_pace_of_snapshots)
 }
 END_TEST
 
+static void get_p99(struct world *world, void *arg)
+{
+    *(uint64_t *)arg = load_write_p99(&world->core->load);
+}
+
+/* Counted where they are served, smoothed, and gone some seconds after the last. */
+START_TEST(loads)
+{
+    struct client c;
+    uint64_t p99 = 0;
+    world_connect(&w, &c);
+    for (unsigned i = 0; i < 300; i++) {
+        ck_assert_int_eq(client_call(&c, put_of("k", "v")).err, ERR_OK);
+        if (i % 3 == 0)
+            ck_assert_int_eq(client_call(&c, get_of("k")).err, ERR_OK);
+    }
+    usleep(600000);
+    struct seen s = see(1);
+    ck_assert_uint_gt(s.s.writes, 10);
+    ck_assert_uint_lt(s.s.writes, 300);
+    ck_assert_uint_gt(s.s.reads, 3);
+    ck_assert_uint_lt(s.s.reads, s.s.writes);
+    world_call(&w, get_p99, &p99);
+    ck_assert_uint_gt(p99, 0);
+    usleep(2000000);
+    ck_assert_uint_lt(see(1).s.writes, s.s.writes);
+    client_close(&c);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("step");
@@ -328,6 +358,7 @@ int main(void)
     tcase_add_test(t, a_removal_that_was_cut_short);
     tcase_add_test(t, a_wal_that_was_wiped);
     tcase_add_test(t, the_pace_of_snapshots);
+    tcase_add_test(t, loads);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
