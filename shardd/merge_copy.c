@@ -252,7 +252,8 @@ static void ask(struct merge_copy *c)
     j->version = c->mark.version;
     j->flush = c->begin_run;
     j->life = c->source_life;
-    j->chunk = chunk_size(node);
+    /* The core writes a chunk at one go: a small one while clients wait. */
+    j->chunk = r->core->n_requests > 0 ? chunk_size(node) / 4 : chunk_size(node);
     j->batch = engine_batch_create();
     buf_append(&j->cursor, c->mark.cursor.p, c->mark.cursor.n);
     c->waiting = true;
