@@ -598,6 +598,7 @@ static void check_quiet(struct world *w, bool three)
         ck_assert(!shard_epoch_less(known->desc.epoch, g->desc.epoch));
         ck_assert_int_eq(g->phase, SHARD_PHASE_NONE);
         ck_assert_uint_eq(known->desc.n_replicas, g->desc.n_replicas);
+        ck_assert_msg(voters == g->desc.n_replicas, "a standby is left over");
         ck_assert_msg(!three || (voters == 3 && g->desc.n_replicas == 3), "group %u has %u voters",
                       (unsigned)g->desc.group, voters);
     }
@@ -757,6 +758,22 @@ START_TEST(test_cancel)
 }
 END_TEST
 
+/* A standby that an order listed after its operator had turned back. */
+START_TEST(test_left_over)
+{
+    open_world(&w, 2, 4);
+    struct real_group *g = real(&w, 2);
+    hold(&w, 6, 2, w.c.next_replica);
+    g->desc.replica[g->desc.n_replicas++] =
+        (struct shard_replica){w.c.next_replica++, 6, GROUP_STANDBY};
+    g->desc.epoch.members++;
+    run_for(&w, 5000);
+    check_quiet(&w, true);
+    ck_assert_ptr_null(held_by(&w, 6, 2));
+    close_world(&w);
+}
+END_TEST
+
 START_TEST(test_limits)
 {
     unsigned most = 0, running = 0;
@@ -873,6 +890,7 @@ int main(void)
     tcase_add_test(t, test_results);
     tcase_add_test(t, test_given_up);
     tcase_add_test(t, test_cancel);
+    tcase_add_test(t, test_left_over);
     tcase_add_test(t, test_limits);
     tcase_add_test(t, test_replaced);
     tcase_add_test(t, test_trouble);

@@ -149,6 +149,41 @@ START_TEST(test_orders)
 }
 END_TEST
 
+/* The replica of an operator that turned back: destroyed, unless the group may list it by now. */
+START_TEST(test_destroy_order)
+{
+    struct plan_op add = {.kind = PLAN_ADD, .group = 1, .to = 4};
+    struct cluster c;
+    struct cluster_result r;
+    struct liveness l;
+    struct msg_step steps[8];
+    char why[160];
+    fill(&c);
+    liveness_init(&l, 90 * S);
+    struct cluster_operator *o = begin(&c, &add);
+    uint64_t replica = o->step[0].replica;
+    struct cluster_command end = {
+        .kind = CLUSTER_CMD_OPERATOR_END, .op = {.id = o->id}, .outcome = ERR_SHUTTING_DOWN};
+    cluster_apply(&c, &end, NULL, &r);
+    ck_assert_int_eq(o->step[o->at].kind, CLUSTER_STEP_DESTROY);
+    struct msg_group_status s = status(&c, 1, 4);
+    struct msg_heartbeat h = {.node = 4, .n_groups = 1, .groups = &s};
+    s.replica = replica;
+    ck_assert_uint_eq(operator_orders(&c, &h, &l, steps, 8), 1);
+    ck_assert_int_eq(steps[0].kind, MSG_STEP_DESTROY_REPLICA);
+    ck_assert_uint_eq(steps[0].replica, replica);
+    s.epoch.members = 3;
+    ck_assert_uint_eq(operator_orders(&c, &h, &l, steps, 8), 0);
+    liveness_report(&l, &c, &h, 100 * S, NULL, NULL);
+    ck_assert_int_eq(operator_check(&c, o, &l, 100 * S, 100, why, sizeof(why)), OPERATOR_WAIT);
+    h.n_groups = 0;
+    liveness_report(&l, &c, &h, 101 * S, NULL, NULL);
+    ck_assert_int_eq(operator_check(&c, o, &l, 101 * S, 100, why, sizeof(why)), OPERATOR_PROVEN);
+    liveness_close(&l);
+    cluster_close(&c);
+}
+END_TEST
+
 /* A merge's steps: each to the right one of the two leaders, and proven by the right report. */
 START_TEST(test_merge_proofs)
 {
@@ -258,6 +293,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, test_make);
     tcase_add_test(t, test_orders);
+    tcase_add_test(t, test_destroy_order);
     tcase_add_test(t, test_merge_proofs);
     tcase_add_test(t, test_abort_proof);
     suite_add_tcase(suite, t);
