@@ -305,25 +305,6 @@ bool driver_balances(const struct driver *d, const struct driver_moment *m, char
     return true;
 }
 
-/* A standby that no operator is about to promote: left by one that was given up. */
-static void tidy(const struct driver_moment *m, struct plan_list *out)
-{
-    for (uint32_t i = 0; i < m->cluster->n_groups; i++) {
-        const struct shard_desc *g = &m->cluster->groups[i].desc;
-        for (uint32_t j = 0; j < g->n_replicas; j++) {
-            if (g->replica[j].role == GROUP_VOTER || cluster_operator_of(m->cluster, g->group))
-                continue;
-            struct plan_op op = {.kind = PLAN_REMOVE,
-                                 .group = g->group,
-                                 .replica = g->replica[j].replica,
-                                 .from = g->replica[j].node,
-                                 .why = "left over by an operator that was given up"};
-            plan_list_add(out, &op);
-            break;
-        }
-    }
-}
-
 static void plan(struct driver *d, const struct driver_moment *m)
 {
     struct plan_options o = d->options.plan;
@@ -333,7 +314,6 @@ static void plan(struct driver *d, const struct driver_moment *m)
     char why[160];
     o.balance = driver_balances(d, m, why, sizeof(why));
     plan_list_init(&list);
-    tidy(m, &list);
     plan_view_build(m->cluster, m->live, &o, d->options.down_after_ns, m->now, m->wall_ms,
                     &picture);
     plan_round(&picture.view, &list);

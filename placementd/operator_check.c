@@ -58,7 +58,7 @@ static enum operator_verdict check_destroy(struct judge *j)
     enum liveness_state live = liveness_state(j->l, j->step->node, j->now);
     if (node_is_out(j, j->step->node) || live == LIVE_DOWN)
         return OPERATOR_PROVEN;
-    /* Listed after all, by an order that was on its way when the operator turned back: the driver
+    /* Listed after all, by an order that was on its way when the operator turned back: the planner
      * removes such a standby by an operator of its own. */
     if (cluster_replica_index(j->g, j->step->replica) >= 0)
         return OPERATOR_PROVEN;
