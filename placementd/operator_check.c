@@ -156,8 +156,11 @@ static enum operator_verdict judge_step(struct judge *j)
 /* Nothing gets on: neither this step nor the copying that it waits for. */
 static bool is_stalled(const struct judge *j)
 {
-    const struct live_group *g = liveness_group(j->l, j->o->peer ? j->o->peer : j->o->group);
-    uint64_t moved = g && g->moved > j->l->since ? g->moved : j->l->since;
+    uint64_t moved = j->l->since;
+    for (int i = 0; i < 2; i++) {
+        const struct live_group *g = liveness_group(j->l, i ? j->o->peer : j->o->group);
+        moved = g && g->moved > moved ? g->moved : moved;
+    }
     if (j->o->deadline_ms == 0 || j->wall_ms <= j->o->deadline_ms)
         return false;
     /* While the source is frozen nobody serves its range: no waiting for a slow copy there. */
