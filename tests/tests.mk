@@ -30,7 +30,8 @@ $(BUILD)/simobj/%.o: %.c
 # Also what tests/unit/sim links with.
 $(BUILD)/simobj/placement.o: $(call simobj,$(SIM_PLACEMENT))
 	@echo "  LD -r $@"
-	@$(LD) -r -o $@ $^ && objcopy --keep-global-symbol=sim_placement_start $@
+	@$(LD) -r -o $@ $^ && objcopy --keep-global-symbol=sim_placement_start \
+	    --keep-global-symbol=sim_placement_settled $@
 $(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC)) $(BUILD)/simobj/placement.o
 	@mkdir -p $(@D)
 	@echo "  AR    $@"

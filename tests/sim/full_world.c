@@ -78,13 +78,12 @@ static unsigned servers(void)
 
 static void start_inside(void *arg)
 {
-    unsigned number = sim_host_number(arg), replicas = F.s->nodes >= 3 ? 3 : 1;
-    uint64_t segment = F.s->segment_kib * KIB;
+    unsigned number = sim_host_number(arg);
 
     if (number <= F.s->placements)
-        sim_placement_start(number, F.s->placements, F.s->groups, replicas, segment);
+        sim_placement_start(number, F.s);
     else
-        F.shardd[number] = sim_shardd_start(number, F.cores, F.s->placements, segment);
+        F.shardd[number] = sim_shardd_start(number, F.cores, F.s);
 }
 
 static void start(struct sim_host *h)
@@ -465,7 +464,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     F.cores = 1 + (unsigned)sim_below(2);
     history_init(&F.history);
     checker_raft_begin();
-    sim_merge_init(each_replica, call_at);
+    sim_merge_init(each_replica, call_at, s->placements);
     sim_split_init(each_replica, split);
     for (unsigned i = 0; i < s->placements; i++) {
         snprintf(F.seed_text[i], sizeof F.seed_text[i], "127.0.0.%u:%u", i + 1,

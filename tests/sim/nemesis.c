@@ -31,6 +31,7 @@ static struct {
     unsigned damage; /* scenario's */
     bool damaged[SIM_HOSTS], refused[SIM_HOSTS], wipe_due[SIM_HOSTS];
     unsigned refusals, flips;
+    uint64_t gone_until;
 } N;
 
 static double seconds_left(double mean)
@@ -336,6 +337,39 @@ static void strike_rest(enum fault f, struct sim_host *h, double s)
     undo_after(f, n, other, s);
 }
 
+/* One host of the second kind at a time is away for long. */
+static void gone(double s)
+{
+    unsigned n = N.ops.kinds + 1 + (unsigned)sim_below(N.hosts - N.ops.kinds);
+    struct sim_host *h = sim_host_find(n);
+
+    if (sim_now() < N.gone_until || !sim_host_up(h))
+        return;
+    N.gone_until = sim_now() + ns_of(s);
+    N.struck[FAULT_GONE]++;
+    sim_log("n%u is gone for %.2f s", n, s);
+    if (sim_chance(0.5)) {
+        sim_host_kill(h, SIM_POWER);
+        restart_after(h, s);
+    } else {
+        sim_net_cut_host(n, true, true, true);
+        undo_after(FAULT_CUT, n, 0, s);
+    }
+}
+
+static void strike_placement(double s)
+{
+    static const enum fault kinds[] = {FAULT_KILL, FAULT_POWER, FAULT_PAUSE, FAULT_CUT};
+    struct sim_host *h = sim_host_find(1 + (unsigned)sim_below(N.ops.kinds));
+    enum fault f = kinds[sim_below(4)];
+
+    N.struck[FAULT_PLACEMENT]++;
+    if (f == FAULT_CUT)
+        strike_rest(f, h, s);
+    else
+        strike_process(f, h, s);
+}
+
 static void strike(const struct fault_clock *c)
 {
     double s = c->f.min + (c->f.max - c->f.min) * (double)sim_below(1000) / 1000.0;
@@ -384,6 +418,18 @@ static void strike(const struct fault_clock *c)
             N.ops.merge();
         }
         break;
+    case FAULT_ADMIN:
+        if (N.ops.admin) {
+            N.struck[c->fault]++;
+            N.ops.admin();
+        }
+        break;
+    case FAULT_GONE:
+        gone(s);
+        break;
+    case FAULT_PLACEMENT:
+        strike_placement(s);
+        break;
     default:
         strike_rest(c->fault, h, s);
     }
@@ -410,7 +456,9 @@ void nemesis_begin(const struct scenario *s, unsigned hosts, uint64_t until,
     sim_on_exit(on_exit_of);
     for (int i = 0; i < FAULT_COUNT; i++) {
         struct fault_clock *c = &N.clock[i];
-        if (s->fault[i].every <= 0 || (s->swarm && sim_chance(0.6)))
+        /* What a scenario is there to show happens in every seed. */
+        bool always = i == FAULT_MERGE || i == FAULT_SPLIT;
+        if (s->fault[i].every <= 0 || (s->swarm && !always && sim_chance(0.6)))
             continue;
         c->event.fn = on_clock;
         c->fault = (enum fault)i;

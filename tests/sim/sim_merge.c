@@ -5,6 +5,7 @@
 #include "shardd/core.h"
 #include "shardd/merge.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/sim_placement.h"
 #include "tests/sim/violation.h"
 
 #define MERGES 64u
@@ -26,6 +27,7 @@ struct side {
 static struct {
     void (*each)(void (*fn)(struct replica *r));
     void (*call)(const struct replica *r, void (*fn)(void *arg), void *arg);
+    unsigned placements;
     struct sim_event event;
     bool active;
     unsigned n; /* of merges so far; op FIRST_OP + n - 1 is the last */
@@ -224,9 +226,18 @@ static void on_step(struct sim_event *e)
 
 /* ---- beginning ---- */
 
+static bool settled(uint64_t group)
+{
+    for (unsigned i = 1; i <= M.placements; i++)
+        if (sim_host_up(sim_host_find(i)) && !sim_placement_settled(i, group))
+            return false;
+    return true;
+}
+
 static void collect(struct replica *r)
 {
-    if (!replica_is_leader(r) || r->shard.phase != SHARD_PHASE_NONE || M.n_leaders >= 64)
+    if (!replica_is_leader(r) || !settled(r->shard.group) || r->shard.phase != SHARD_PHASE_NONE ||
+        M.n_leaders >= 64)
         return;
     for (unsigned i = 0; i < M.n_leaders; i++)
         if (M.leaders[i]->shard.group == r->shard.group)
@@ -278,9 +289,11 @@ void sim_merge_begin(void)
 }
 
 void sim_merge_init(void (*each)(void (*fn)(struct replica *r)),
-                    void (*call)(const struct replica *r, void (*fn)(void *arg), void *arg))
+                    void (*call)(const struct replica *r, void (*fn)(void *arg), void *arg),
+                    unsigned placements)
 {
     memset(&M, 0, sizeof M);
+    M.placements = placements;
     M.each = each;
     M.call = call;
 }

@@ -9,9 +9,11 @@
 struct replica;
 
 /* `each` shows every replica of every node that is up; `call` runs a function in the process that
- * has the replica. */
+ * has the replica. Groups that one of the first `placements` hosts has an operator of, or does not
+ * know, are left alone. */
 void sim_merge_init(void (*each)(void (*fn)(struct replica *r)),
-                    void (*call)(const struct replica *r, void (*fn)(void *arg), void *arg));
+                    void (*call)(const struct replica *r, void (*fn)(void *arg), void *arg),
+                    unsigned placements);
 /* Nothing happens if one is under way or there are no two groups to merge. */
 void sim_merge_begin(void);
 /* Every replica, often. A violation: a merge that was both owned and given up, a source that serves

@@ -11,6 +11,8 @@
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
 
+static struct server *running[SIM_HOSTS]; /* of the last start; its memory outlives the process */
+
 static void set(struct settings *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static void set(struct settings *s, const char *fmt, ...)
@@ -31,8 +33,25 @@ static void check(unsigned number, enum err e, const char *msg)
         nemesis_cannot_start(number, e, "placementd", msg);
 }
 
-void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned replicas,
-                         uint64_t segment)
+static struct server *servers[SIM_HOSTS];
+
+static void set_times(struct settings *to, const struct scenario *from)
+{
+    if (from->down_ms) {
+        set(to, "placement.suspect-after=%ums", from->down_ms * 2 / 3);
+        set(to, "placement.down-at=%ums", from->down_ms);
+    }
+    if (from->dead_ms)
+        set(to, "placement.down-after=%ums", from->dead_ms);
+    if (from->stall_ms)
+        set(to, "placement.stall-after=%ums", from->stall_ms);
+    if (from->split_bytes)
+        set(to, "placement.split-size=%u", from->split_bytes);
+    if (from->max_groups)
+        set(to, "placement.max-groups=%u", from->max_groups);
+}
+
+void sim_placement_start(unsigned number, const struct scenario *from)
 {
     struct settings *s = mem_zalloc(sizeof *s);
     struct data_dir *dir = mem_zalloc(sizeof *dir);
@@ -40,7 +59,8 @@ void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned 
     char members[512] = "", msg[512] = "", name[16];
     size_t used = 0;
 
-    for (unsigned i = 1; i <= n; i++)
+    servers[number] = NULL;
+    for (unsigned i = 1; i <= from->placements; i++)
         used += (size_t)snprintf(members + used, sizeof members - used, "%s%u=127.0.0.%u:%u",
                                  i > 1 ? "," : "", i, i, SIM_PLACEMENT_PEER_PORT);
     CHECK(config_defaults(settings_keys, settings_n_keys, s) == ERR_OK);
@@ -48,9 +68,10 @@ void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned 
     set(s, "node.data-dir=/n%u/data", number);
     set(s, "listen.client=127.0.0.%u:%u", number, SIM_PLACEMENT_CLIENT_PORT);
     set(s, "cluster.members=%s", members);
-    set(s, "placement.groups=%u", groups);
-    set(s, "placement.replicas=%u", replicas);
-    s->segment_size = segment;
+    set(s, "placement.groups=%u", from->groups);
+    set(s, "placement.replicas=%u", from->nodes >= 3 ? 3 : 1);
+    set_times(s, from);
+    s->segment_size = from->segment_kib * KIB;
     check(number, settings_check(s, false, msg, sizeof msg), msg);
     snprintf(name, sizeof name, "p%u", number);
     check(number,
@@ -61,4 +82,15 @@ void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned 
         check(number, data_dir_save(dir), "its stamp");
     }
     check(number, server_open(server, s, dir, msg, sizeof msg), msg);
+    servers[number] = server;
+}
+
+const struct cluster *sim_placement_state(unsigned number, bool *leads)
+{
+    const struct server *s = servers[number];
+
+    if (!s || !s->fsm_open)
+        return NULL;
+    *leads = server_leader(s) == s->self->id;
+    return &s->fsm.cluster;
 }

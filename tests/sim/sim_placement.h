@@ -3,14 +3,22 @@
 #ifndef SIM_SIM_PLACEMENT_H
 #define SIM_SIM_PLACEMENT_H
 
+#include <stdbool.h>
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "tests/sim/scenario.h"
 
 #define SIM_PLACEMENT_CLIENT_PORT 7000u
 #define SIM_PLACEMENT_PEER_PORT 7100u
 
-/* Inside the process of host `number`; members are the hosts 1 .. n. Ends the process if it cannot
- * start for a fault of the disk; anything else is a violation. */
-void sim_placement_start(unsigned number, unsigned n, unsigned groups, unsigned replicas,
-                         uint64_t segment);
+/* Inside the process of host `number`; members are the hosts 1 .. scenario's. Ends the process if
+ * it cannot start for a fault of the disk; anything else is a violation. */
+void sim_placement_start(unsigned number, const struct scenario *s);
+
+struct cluster;
+/* The state that the member on host `number` has, as it has applied it. Only while its process is
+ * up; NULL: it has none yet. */
+const struct cluster *sim_placement_state(unsigned number, bool *leads);
 
 #endif
