@@ -7,8 +7,9 @@
  * rate. write-error, read-error: the next but few fails. disk-full: for a while.
  * flip-*: a bit of a file, of the WAL, of the data (engine, saved states), of the copy of the map,
  * of any; of a running process or of one that is down. wipe: a machine loses all its files and
- * comes back under its old name. transfer, member, merge: asked of the
- * world.
+ * comes back under its old name. transfer, member, merge,
+ * split, admin: asked of the world. gone: a host of the second kind loses power or its links for
+ * long. placement: one of the first kind is killed, paused or cut off.
  *
  * Damage. A host that lost data to a flip or to a wipe is damaged for the rest of the run, whatever
  * became of it; no more than the scenario's `damage` of each kind of hosts are. A process may
@@ -28,6 +29,7 @@ struct nemesis_ops {
     void (*member)(void);              /* may be NULL */
     void (*merge)(void);               /* may be NULL */
     void (*split)(void);               /* may be NULL */
+    void (*admin)(void);               /* may be NULL */
     unsigned kinds; /* the hosts 1 .. kinds are of one kind, the rest of another */
     bool no_wipe;   /* a host that has lost everything could not come back safely: it stays down */
 };

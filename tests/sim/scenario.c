@@ -31,13 +31,28 @@ struct number_setting {
         text, offsetof(struct scenario, member), true                                              \
     }
 static const struct number_setting numbers[] = {
-    UNSIGNED("nodes", nodes),     UNSIGNED("members", members),
-    UNSIGNED("groups", groups),   UNSIGNED("placements", placements),
-    UNSIGNED("clients", clients), UNSIGNED("keys", keys),
-    UNSIGNED("reads", reads),     UNSIGNED("segment-kib", segment_kib),
-    UNSIGNED("damage", damage),   DOUBLE("think-ms", think_ms),
-    DOUBLE("begin", begin),       DOUBLE("seconds", seconds),
-    DOUBLE("healthy", healthy),   DOUBLE("loss", loss),
+    UNSIGNED("nodes", nodes),
+    UNSIGNED("members", members),
+    UNSIGNED("groups", groups),
+    UNSIGNED("placements", placements),
+    UNSIGNED("clients", clients),
+    UNSIGNED("keys", keys),
+    UNSIGNED("reads", reads),
+    UNSIGNED("segment-kib", segment_kib),
+    UNSIGNED("damage", damage),
+    UNSIGNED("operators", operators),
+    UNSIGNED("hosts", hosts),
+    UNSIGNED("zones", zones),
+    UNSIGNED("down-ms", down_ms),
+    UNSIGNED("dead-ms", dead_ms),
+    UNSIGNED("stall-ms", stall_ms),
+    UNSIGNED("split-bytes", split_bytes),
+    UNSIGNED("max-groups", max_groups),
+    DOUBLE("think-ms", think_ms),
+    DOUBLE("begin", begin),
+    DOUBLE("seconds", seconds),
+    DOUBLE("healthy", healthy),
+    DOUBLE("loss", loss),
 };
 
 static bool read_number(struct scenario *s, const char *word, const char *line)
@@ -100,6 +115,7 @@ enum err scenario_load(const char *path, struct scenario *out, char *msg, size_t
                          .healthy = 8,
                          .segment_kib = 256,
                          .damage = 1,
+                         .zones = 1,
                          .latency_min_us = 50,
                          .latency_max_us = 500,
                          .spike = 0.002,

@@ -9,6 +9,11 @@
  *   damage N               hosts of each kind that may lose data to flips and wipes (1); without a
  *                          majority of undamaged ones only safety is judged, not progress
  *   swarm                  each seed takes a random part of the faults
+ *   operators 1            placementd and an operator's client move, split and merge: judged by
+ * sim_cluster.h hosts N                machines that the nodes are spread over (0: one each) zones
+ * N                zones of those (1) down-ms N              silence after which a node is down;
+ * dead-ms N: and is replaced; stall-ms N: an operator is given up (0: placementd's defaults)
+ *   split-bytes N          a larger group is split (0: placementd's default); max-groups N
  *
  * '#' begins a comment. Thread: none of its own. */
 #ifndef SIM_SCENARIO_H
@@ -48,7 +53,10 @@
     X(FAULT_TRANSFER, "transfer")                                                                  \
     X(FAULT_MEMBER, "member")                                                                      \
     X(FAULT_MERGE, "merge")                                                                        \
-    X(FAULT_SPLIT, "split")
+    X(FAULT_SPLIT, "split")                                                                        \
+    X(FAULT_ADMIN, "admin")                                                                        \
+    X(FAULT_GONE, "gone")                                                                          \
+    X(FAULT_PLACEMENT, "placement")
 
 #define FAULT_ENUM(name, text) name,
 enum fault { FAULT_TABLE(FAULT_ENUM) FAULT_COUNT };
@@ -67,6 +75,7 @@ struct scenario {
     unsigned nodes, members, groups, placements, clients, keys, reads;
     double think_ms, begin, seconds, healthy;
     unsigned segment_kib, damage;
+    unsigned operators, hosts, zones, down_ms, dead_ms, stall_ms, split_bytes, max_groups;
     double latency_min_us, latency_max_us, spike, spike_ms, loss;
     struct scenario_fault fault[FAULT_COUNT];
 };

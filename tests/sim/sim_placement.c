@@ -11,8 +11,6 @@
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
 
-static struct server *running[SIM_HOSTS]; /* of the last start; its memory outlives the process */
-
 static void set(struct settings *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static void set(struct settings *s, const char *fmt, ...)
@@ -93,4 +91,12 @@ const struct cluster *sim_placement_state(unsigned number, bool *leads)
         return NULL;
     *leads = server_leader(s) == s->self->id;
     return &s->fsm.cluster;
+}
+
+bool sim_placement_settled(unsigned number, uint64_t group)
+{
+    bool leads;
+    const struct cluster *c = sim_placement_state(number, &leads);
+
+    return c && cluster_find_group(c, group) && !cluster_operator_of(c, group);
 }

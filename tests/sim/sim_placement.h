@@ -4,7 +4,6 @@
 #define SIM_SIM_PLACEMENT_H
 
 #include <stdbool.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "tests/sim/scenario.h"
@@ -20,5 +19,7 @@ struct cluster;
 /* The state that the member on host `number` has, as it has applied it. Only while its process is
  * up; NULL: it has none yet. */
 const struct cluster *sim_placement_state(unsigned number, bool *leads);
+/* The member knows the group and has no operator for it. */
+bool sim_placement_settled(unsigned number, uint64_t group);
 
 #endif

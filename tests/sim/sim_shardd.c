@@ -40,9 +40,9 @@ static struct io_addr address(unsigned host, unsigned port)
     return a;
 }
 
-struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, unsigned placements,
-                                    uint64_t segment)
+struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, const struct scenario *from)
 {
+    unsigned host = from->hosts ? (number - from->placements - 1) % from->hosts : number;
     struct sim_shardd *s = mem_zalloc(sizeof *s);
     struct front_options fo = {.node = &s->node, .data_dir = &s->dir};
     struct engine_options eo = {0};
@@ -50,7 +50,8 @@ struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, unsigned pl
 
     s->number = number;
     snprintf(s->name, sizeof s->name, "s%u", number);
-    snprintf(s->host, sizeof s->host, "h%u", number);
+    snprintf(s->host, sizeof s->host, "h%u", host);
+    snprintf(s->zone, sizeof s->zone, "z%u", host % (from->zones ? from->zones : 1));
     snprintf(path, sizeof path, "/n%u/data", number);
     check(number,
           data_dir_open(path, "shardd", s->name, sim_random() | 1, cores, &s->dir, msg, sizeof msg),
@@ -58,13 +59,13 @@ struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, unsigned pl
     s->node = (struct node){
         .options = {.data_dir = s->dir.path,
                     .name = s->name,
-                    .zone = "z",
+                    .zone = s->zone,
                     .host = s->host,
                     .incarnation = s->dir.stamp.incarnation,
                     .cores = cores,
                     .key_max = LIMIT_KEY,
                     .value_max = LIMIT_VALUE_DEFAULT,
-                    .wal_segment_size = segment,
+                    .wal_segment_size = from->segment_kib * KIB,
                     .log_memory = 256 * KIB,
                     .merge_chunk = 200,
                     .election_timeout_ms = 300,
@@ -86,8 +87,8 @@ struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, unsigned pl
     check(number, front_load_map(&s->node, msg, sizeof msg), msg);
     fo.client = address(number, SIM_SHARDD_CLIENT_PORT);
     fo.peer = address(number, SIM_SHARDD_PEER_PORT);
-    fo.n_placement = placements;
-    for (unsigned i = 0; i < placements; i++)
+    fo.n_placement = from->placements;
+    for (unsigned i = 0; i < from->placements; i++)
         fo.placement[i] = address(i + 1, SIM_PLACEMENT_CLIENT_PORT);
     check(number, front_create(&fo, &s->front, msg, sizeof msg), msg);
     for (unsigned i = 0; i < cores; i++)

@@ -5,6 +5,7 @@
 #include "common/io/data_dir.h"
 #include "shardd/core.h"
 #include "shardd/front.h"
+#include "tests/sim/scenario.h"
 
 #define SIM_SHARDD_CLIENT_PORT 7200u
 #define SIM_SHARDD_PEER_PORT 7300u
@@ -14,11 +15,10 @@ struct sim_shardd {
     struct data_dir dir;
     struct node node;
     struct front *front;
-    char name[16], host[16];
+    char name[16], host[16], zone[16];
 };
 
 /* Inside the process of host `number`. Ends the process if a fault of the disk is in the way. */
-struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, unsigned placements,
-                                    uint64_t segment);
+struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, const struct scenario *s);
 
 #endif
