@@ -32,7 +32,8 @@ $(BUILD)/simobj/placement.o: $(call simobj,$(SIM_PLACEMENT))
 	@echo "  LD -r $@"
 	@$(LD) -r -o $@ $^ && objcopy --keep-global-symbol=sim_placement_start \
 	    --keep-global-symbol=sim_placement_settled \
-	    --keep-global-symbol=sim_placement_state $@
+	    --keep-global-symbol=sim_placement_state \
+	    --keep-global-symbol=cluster_find_group --keep-global-symbol=cluster_find_node $@
 $(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC)) $(BUILD)/simobj/placement.o
 	@mkdir -p $(@D)
 	@echo "  AR    $@"

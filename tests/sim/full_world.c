@@ -16,6 +16,7 @@
 #include "tests/sim/nemesis.h"
 #include "tests/sim/sim_admin.h"
 #include "tests/sim/sim_client.h"
+#include "tests/sim/sim_cluster.h"
 #include "tests/sim/sim_engine.h"
 #include "tests/sim/sim_merge.h"
 #include "tests/sim/sim_placement.h"
@@ -316,6 +317,30 @@ static void split(uint64_t group, uint16_t slot)
     sim_host_call(sim_host_find(servers() + 1 + CLIENT_HOSTS), split_inside, NULL);
 }
 
+static struct sim_ask asked;
+
+static void ask_inside(void *arg)
+{
+    (void)arg;
+    sim_admin_ask(F.admin, &asked);
+}
+
+static void ask(const struct sim_ask *q)
+{
+    asked = *q;
+    sim_host_call(sim_host_find(servers() + 1 + CLIENT_HOSTS), ask_inside, NULL);
+}
+
+static void admin(void)
+{
+    sim_cluster_act(F.admin);
+}
+
+static struct sim_shardd *shardd_of(unsigned host)
+{
+    return sim_host_up(sim_host_find(host)) ? F.shardd[host] : NULL;
+}
+
 /* ---- judgement ---- */
 
 static unsigned broken;
@@ -433,11 +458,13 @@ static void judge_progress(void)
     each_replica(judge_equal);
     for (unsigned g = 0; g < 1024; g++) {
         groups += replicas_of[g] > 0;
-        if (replicas_of[g] > 0 && replicas_of[g] < replicas_due())
+        if (replicas_of[g] > 0 && replicas_of[g] < replicas_due() && !F.s->operators)
             sim_violation("group %u has %u replicas", g, replicas_of[g]);
     }
     unsigned due = sim_split_groups() - sim_merge_owned(); /* a merge's source is destroyed */
-    if (groups != due)
+    if (F.s->operators)
+        sim_cluster_judge();
+    else if (groups != due)
         sim_violation("%u groups instead of %u", groups, due);
     for (unsigned k = 0; k < F.s->keys; k++)
         if (F.key_done[k] == 0)
@@ -456,6 +483,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
                               .transfer = transfer,
                               .merge = sim_merge_begin,
                               .split = sim_split_begin,
+                              .admin = admin,
                               .kinds = s->placements};
     uint64_t faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
 
@@ -466,6 +494,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     checker_raft_begin();
     sim_merge_init(each_replica, call_at, s->placements);
     sim_split_init(each_replica, split);
+    sim_cluster_init(s, &(struct sim_cluster_ops){shardd_of, ask});
     for (unsigned i = 0; i < s->placements; i++) {
         snprintf(F.seed_text[i], sizeof F.seed_text[i], "127.0.0.%u:%u", i + 1,
                  SIM_PLACEMENT_CLIENT_PORT);
@@ -488,11 +517,18 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     sim_run(faults_end);
     nemesis_heal();
     restart_broken();
+    if (s->operators)
+        sim_cluster_settle();
     sim_run(sim_now() + (uint64_t)(s->healthy * 0.6e9));
+    if (s->operators)
+        sim_cluster_rest();
     F.healed = true;
     sim_run(sim_now() + (uint64_t)(s->healthy * 0.4e9));
     F.quiet = true;
     sim_run(sim_now() + 4 * NS_PER_S);
     judge();
     world_collect(&F.history, out);
+    for (unsigned k = 0; k < WORLD_KINDS && s->operators; k++)
+        for (unsigned e = 0; e < 3; e++)
+            out->operators[k][e] = sim_cluster_ended(k, e);
 }

@@ -131,6 +131,9 @@ static void add(struct totals *t, const struct world_result *r)
     s->refusals += r->refusals;
     s->damaged += r->damaged;
     s->seconds += r->seconds;
+    for (unsigned k = 0; k < WORLD_KINDS; k++)
+        for (unsigned e = 0; e < 3; e++)
+            s->operators[k][e] += r->operators[k][e];
     t->idle += r->ok < 20;
 }
 
@@ -170,6 +173,23 @@ static void print_totals(const struct totals *t)
         (unsigned long long)s->resets, (unsigned long long)t->idle, (unsigned long long)s->no_space,
         (unsigned long long)s->flips, (unsigned long long)s->refusals,
         (unsigned long long)s->damaged);
+}
+
+static void print_operators(const struct world_result *s)
+{
+    static const char *const names[WORLD_KINDS] = {"",    "move",   "replace", "transfer",
+                                                   "add", "remove", "split",   "merge"};
+    uint64_t all = 0;
+
+    for (unsigned k = 1; k < WORLD_KINDS; k++)
+        all += s->operators[k][0] + s->operators[k][1] + s->operators[k][2];
+    if (all == 0)
+        return;
+    printf("     operators done/cancelled/failed:");
+    for (unsigned k = 1; k < WORLD_KINDS; k++)
+        printf(" %s %llu/%llu/%llu", names[k], (unsigned long long)s->operators[k][0],
+               (unsigned long long)s->operators[k][1], (unsigned long long)s->operators[k][2]);
+    printf("\n");
 }
 
 static void run_all(const struct options *o, const struct scenario *scenarios, struct totals *t)
@@ -270,6 +290,7 @@ int main(int argc, char **argv)
     }
     run_all(&o, scenarios, &t);
     print_totals(&t);
+    print_operators(&t.sum);
     if (o.bug) {
         printf("bug %s: %s\n", o.bug, t.failed ? "caught" : "NOT caught");
         return t.failed ? 0 : 1;

@@ -6,12 +6,15 @@
 #include "tests/sim/scenario.h"
 
 /* What a seed achieved: a run counts only if work was done and the faults bit. */
+#define WORLD_KINDS 8u /* of placementd's operators */
+
 struct world_result {
     uint64_t trace, events;
     uint64_t ok, failed, unknown;
     uint64_t leaderships, entries, crashes, lost_blocks, lost_names, io_errors, resets, faults;
     uint64_t no_space, flips, refusals, damaged;
-    double seconds; /* simulated */
+    uint64_t operators[WORLD_KINDS][3]; /* by kind: done, cancelled, failed */
+    double seconds;                     /* simulated */
 };
 
 /* Each runs the whole seed; ends the process with SIM_EXIT_VIOLATION if it finds one. */
