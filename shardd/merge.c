@@ -322,6 +322,8 @@ enum err merge_step(struct replica *r, const struct msg_step *s)
     switch (s->kind) {
     case MSG_STEP_MERGE_TARGET:
         c.kind = SHARD_MERGE_TARGET;
+        if (r->core->no_space) /* this is where the copy goes */
+            return ERR_NO_SPACE;
         return replica_propose_change(r, &c);
     case MSG_STEP_MERGE_INTENT:
         c.kind = SHARD_MERGE_INTENT;

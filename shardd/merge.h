@@ -31,7 +31,8 @@ void merge_init(struct replica *r);
 
 /* An order MSG_STEP_MERGE_* for this replica, which leads and is at the step's epoch. ERR_OK:
  * proposed, done already, or (OWN, UNFREEZE) the other group's core is being asked first. ERR_BUSY,
- * ERR_NOT_READY: not now, the step comes again. ERR_REFUSED: it does not fit the shard's phase. */
+ * ERR_NOT_READY, ERR_NO_SPACE: not now, the step comes again. ERR_REFUSED: it does not fit the
+ * shard's phase. */
 MUST_USE enum err merge_step(struct replica *r, const struct msg_step *s);
 
 /* An entry of a merge has been applied to r->shard with this result (ERR_OK: the shard changed).

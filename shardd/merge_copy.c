@@ -204,12 +204,15 @@ static void job_take(struct core *core, void *arg)
         j->result = ERR_BUSY;
     else
         j->result = ERR_OK;
+    /* What this source had in memory in an earlier life may not be stored. */
+    if (j->result == ERR_OK)
+        j->flush = j->flush || j->life != r->lives;
+    if (j->result == ERR_OK && j->flush && core->no_space)
+        j->result = ERR_BUSY; /* a flush that has no room would break the replica */
     if (j->result != ERR_OK) {
         job_return(j);
         return;
     }
-    /* What this source had in memory in an earlier life may not be stored. */
-    j->flush = j->flush || j->life != r->lives;
     j->life = r->lives;
     j->frozen_index = r->shard.frozen_index;
     j->from = r;
@@ -335,8 +338,8 @@ static void flush_done(struct io_work *work)
 static void make_durable(struct merge_copy *c)
 {
     struct replica *r = c->target;
-    if (r->busy_offload || r->checkpoints > 0 || r->install) {
-        rest(c, REST_BUSY);
+    if (r->busy_offload || r->checkpoints > 0 || r->install || r->core->no_space) {
+        rest(c, r->core->no_space ? REST_FULL : REST_BUSY);
         return;
     }
     struct flush_work *w = mem_zalloc(sizeof *w);
