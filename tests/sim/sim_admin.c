@@ -13,8 +13,9 @@
 #include "tests/sim/sim_placement.h"
 
 #define RETRY_NS (300 * NS_PER_MS)
-#define SOON_NS (5 * NS_PER_MS)
+#define SOON_NS (20 * NS_PER_MS)
 #define TRIES 8u
+#define PATIENT_TRIES 300u
 
 static enum err on_split(void *arg, struct slice data, size_t *n)
 {
@@ -143,7 +144,8 @@ static void on_tick(struct io_timer *t)
         conn_abort(a->conn); /* no answer, or one to be asked elsewhere */
         a->conn = NULL;
     }
-    if (a->done && a->n_asks > 0 && a->ask[0].tries++ == TRIES) {
+    if (a->done && a->n_asks > 0 &&
+        a->ask[0].tries++ == (a->ask[0].patient ? PATIENT_TRIES : TRIES)) {
         a->unanswered++;
         next_ask(a);
     }

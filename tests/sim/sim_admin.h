@@ -15,6 +15,7 @@ struct sim_ask {
     uint64_t group, into, id, for_ms;
     uint32_t slot;
     bool has_for, all;
+    bool patient; /* it has to be answered */
     unsigned tries;
 };
 

@@ -157,7 +157,7 @@ void sim_cluster_act(struct sim_admin *a)
 void sim_cluster_settle(void)
 {
     for (unsigned i = 0; i < C.s->nodes; i++) {
-        struct sim_ask q = {.method = "admin.node", .action = "undrain"};
+        struct sim_ask q = {.method = "admin.node", .action = "undrain", .patient = true};
         name_of(i, q.node);
         C.ops.ask(&q);
         q.action = "maintenance";
@@ -168,7 +168,7 @@ void sim_cluster_settle(void)
 
 void sim_cluster_rest(void)
 {
-    struct sim_ask q = {.method = "admin.rebalance", .action = "pause"};
+    struct sim_ask q = {.method = "admin.rebalance", .action = "pause", .patient = true};
 
     C.ops.ask(&q);
 }
