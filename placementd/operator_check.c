@@ -21,8 +21,25 @@ static bool node_is_out(const struct judge *j, uint32_t node)
     return !n || n->state == CLUSTER_NODE_LOST || n->state == CLUSTER_NODE_REMOVED;
 }
 
+/* Another replica of the group on the node where one is made: of an operator before, given up,
+ * whose order to take it in came through late. A node has one at most. */
+static bool is_taken(struct judge *j)
+{
+    const struct shard_desc *d = &j->g->desc;
+    for (uint32_t i = 0; i < d->n_replicas; i++) {
+        if (d->replica[i].node != j->step->node || d->replica[i].replica == j->step->replica)
+            continue;
+        operator_say(j->why, j->n, "node %u has replica %llu of the group", j->step->node,
+                     (ull)d->replica[i].replica);
+        return true;
+    }
+    return false;
+}
+
 static enum operator_verdict check_create(struct judge *j)
 {
+    if (is_taken(j))
+        return OPERATOR_FAILED;
     const struct live_replica *r = liveness_replica(j->l, j->step->node, j->o->group);
     if (!r || r->replica != j->step->replica)
         return OPERATOR_WAIT;
@@ -137,7 +154,9 @@ static enum operator_verdict judge_step(struct judge *j)
     case CLUSTER_STEP_CREATE:
         return check_create(j);
     case CLUSTER_STEP_ADD_STANDBY:
-        return cluster_replica_index(j->g, j->step->replica) >= 0 ? OPERATOR_PROVEN : OPERATOR_WAIT;
+        if (cluster_replica_index(j->g, j->step->replica) >= 0)
+            return OPERATOR_PROVEN;
+        return is_taken(j) ? OPERATOR_FAILED : OPERATOR_WAIT;
     case CLUSTER_STEP_PROMOTE:
         return check_promote(j);
     case CLUSTER_STEP_TRANSFER_LEADER:

@@ -57,6 +57,10 @@ static enum err add_standby(struct replica *r, const struct msg_step *s)
     const struct group_member *m = group_conf_find(&conf, s->replica);
     if (m)
         return m->node == s->node ? ERR_OK : ERR_EXISTS;
+    /* One that was given up may have come in after all: it has to go first. */
+    for (uint32_t i = 0; i < conf.n; i++)
+        if (conf.member[i].node == s->node)
+            return ERR_EXISTS;
     if (conf.n == LIMIT_GROUP_MEMBERS)
         return ERR_REFUSED;
     conf.member[conf.n++] = (struct group_member){s->replica, s->node, GROUP_STANDBY};

@@ -357,12 +357,44 @@ static void judge_node(const struct cluster *c, unsigned host)
     sim_host_call(sim_host_find(host), list_inside, NULL);
 }
 
+/* For --verbose: what there is, before it is judged. */
+static void show(const struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->n_groups; i++) {
+        const struct shard_desc *d = &c->groups[i].desc;
+        sim_log("map: group %llu slots %u-%u epoch %u.%u", (ull)d->group, d->first_slot,
+                d->last_slot, d->epoch.range, d->epoch.members);
+        for (uint32_t k = 0; k < d->n_replicas; k++)
+            sim_log("     replica %llu node %u role %u", (ull)d->replica[k].replica,
+                    d->replica[k].node, d->replica[k].role);
+    }
+    for (unsigned h = C.s->placements + 1; h <= C.s->placements + C.s->nodes; h++) {
+        const struct sim_shardd *s = C.ops.shardd(h);
+        for (unsigned k = 0; s && k < s->node.options.cores; k++) {
+            size_t it = 0;
+            void *value;
+            while (map_next(&s->node.core[k]->replicas, &it, NULL, &value)) {
+                const struct replica *r = value;
+                sim_log("n%u node %u core %u: group %llu replica %llu state %d %s slots %u-%u "
+                        "epoch %u.%u phase %u applied %llu term %llu%s",
+                        h, s->node.core[k]->node_id, k, (ull)r->shard.group, (ull)r->shard.replica,
+                        (int)r->state, r->state == REPLICA_BROKEN ? r->broken : "",
+                        r->shard.first_slot, r->shard.last_slot, r->shard.epoch.range,
+                        r->shard.epoch.members, r->shard.phase, (ull)r->applied.index,
+                        r->group ? (ull)group_term(r->group) : 0,
+                        replica_is_leader(r) ? " leads" : "");
+            }
+        }
+    }
+}
+
 void sim_cluster_judge(void)
 {
     const struct cluster *c = state();
 
     if (!c)
         sim_violation("placementd has no state in peace");
+    show(c);
     for (uint32_t i = 0; i < c->n_operators; i++) {
         const struct cluster_operator *o = &c->operators[i];
         sim_violation("operator %llu (kind %u of group %llu, step %u of %u: kind %u%s%s) is still "

@@ -150,6 +150,30 @@ START_TEST(test_orders)
 END_TEST
 
 /* The replica of an operator that turned back: destroyed, unless the group may list it by now. */
+/* What an operator before had made, and given up, came into the group after all. */
+START_TEST(test_node_is_taken)
+{
+    struct cluster c;
+    struct liveness l;
+    struct plan_op op = {.kind = PLAN_ADD, .group = 1, .to = 4};
+    char why[160];
+    fill(&c);
+    liveness_init(&l, 1 * S);
+    struct cluster_operator *o = begin(&c, &op);
+    for (uint8_t at = 0; at < 2; at++) {
+        struct shard_desc *d = &cluster_find_group(&c, 1)->desc;
+        o->at = at;
+        d->n_replicas = 3;
+        ck_assert_int_eq(operator_check(&c, o, &l, 1 * S, 6, why, sizeof(why)), OPERATOR_WAIT);
+        d->replica[d->n_replicas++] = (struct shard_replica){99, 4, 0};
+        ck_assert_int_eq(operator_check(&c, o, &l, 1 * S, 6, why, sizeof(why)), OPERATOR_FAILED);
+        ck_assert_str_eq(why, "node 4 has replica 99 of the group");
+    }
+    liveness_close(&l);
+    cluster_close(&c);
+}
+END_TEST
+
 START_TEST(test_destroy_order)
 {
     struct plan_op add = {.kind = PLAN_ADD, .group = 1, .to = 4};
@@ -293,6 +317,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, test_make);
     tcase_add_test(t, test_orders);
+    tcase_add_test(t, test_node_is_taken);
     tcase_add_test(t, test_destroy_order);
     tcase_add_test(t, test_merge_proofs);
     tcase_add_test(t, test_abort_proof);

@@ -103,6 +103,11 @@ START_TEST(members_come_and_go)
     ck_assert_uint_eq(s.s.n_members, 2);
     ck_assert_uint_eq(s.s.refused_op, 0);
 
+    /* Another one on the same node: of an order that came late. A node has one of a group. */
+    s = do_step(step_of(MSG_STEP_ADD_STANDBY, 3), 0);
+    ck_assert_uint_eq(s.s.refused_err, ERR_EXISTS);
+    ck_assert_uint_eq(s.s.n_members, 2);
+
     /* Node 2 does not exist: it never catches up. */
     s = do_step(step_of(MSG_STEP_PROMOTE, 2), 0);
     ck_assert_uint_eq(s.s.refused_op, 70 + MSG_STEP_PROMOTE);
