@@ -475,6 +475,8 @@ kv_err kv_get_stats(kv_client *kv, kv_stats *stats)
         .in_flight = atomic_load(&kv->in_flight),
         .bytes_sent = s.stats.bytes_sent,
         .bytes_received = s.stats.bytes_received,
+        .retried = s.stats.retried,
+        .retries_max = s.stats.retries_max,
     };
     memcpy(stats, &all, stats->size < sizeof(all) ? stats->size : sizeof(all));
     return KV_OK;

@@ -99,7 +99,7 @@ void client_core_submit(struct client_core *core, struct client_op *op, uint64_t
     list_init(&op->link);
     op->conn = NULL;
     op->asked_node = 0;
-    op->attempts = op->hops = 0;
+    op->attempts = op->hops = op->sends = 0;
     op->last_err = ERR_OK;
     op->slot = slot_of_key(op->key);
     core->stats.calls++;
@@ -113,6 +113,18 @@ static void later(struct client_core *core, struct client_op *op, uint64_t hint_
 {
     op->hops = 0;
     set_timer(core, op, now + retry_delay(&core->rng, op->attempts, hint_ms));
+}
+
+static void count_send(struct client_core *core, struct client_op *op)
+{
+    if (op->sends < UINT16_MAX)
+        op->sends++;
+    if (op->sends == 1)
+        return;
+    core->stats.retries++;
+    core->stats.retried += op->sends == 2;
+    if (op->sends - 1u > core->stats.retries_max)
+        core->stats.retries_max = op->sends - 1u;
 }
 
 void client_core_route(struct client_core *core, struct client_op *op, uint64_t now)
@@ -142,8 +154,7 @@ void client_core_route(struct client_core *core, struct client_op *op, uint64_t 
         later(core, op, 0, now);
         return;
     }
-    if (op->attempts > 1)
-        core->stats.retries++;
+    count_send(core, op);
     op->asked_node = r.node;
     client_conn_enqueue(c, op, now);
 }

@@ -83,12 +83,14 @@ struct client_op {
     uint32_t asked_node; /* the last node that it went to */
     uint16_t slot;
     uint16_t attempts, hops;
+    uint16_t sends; /* times it was given to a connection */
     enum err last_err; /* why it is being tried again */
 };
 
 struct client_core_stats {
     uint64_t calls, ok, failed, unknown, retries, redirects, connects, disconnects, map_updates;
     uint64_t map_version, in_flight, bytes_sent, bytes_received;
+    uint64_t retried, retries_max; /* operations sent more than once; how often at most */
 };
 
 /* `ops` is borrowed for the core's life. */

@@ -223,6 +223,8 @@ typedef struct kv_stats {
     uint64_t map_version;
     uint64_t in_flight;
     uint64_t bytes_sent, bytes_received;
+    uint64_t retried;     /* calls that were sent more than once */
+    uint64_t retries_max; /* the most times that one call was sent again */
 } kv_stats;
 /* Set stats->size first. Not from a callback. */
 KV_API kv_err kv_get_stats(kv_client *kv, kv_stats *stats);

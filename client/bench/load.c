@@ -32,6 +32,7 @@ struct lane {
 
 struct load {
     const struct bench_options *o;
+    kv_client **handles;
     struct keys keys;
     struct lane *lanes;
     unsigned n_lanes;
@@ -88,6 +89,7 @@ struct load *load_create(const struct bench_options *o, kv_client **handles, FIL
     struct load *l = mem_zalloc(sizeof(*l));
     char prefix[16] = "";
     l->o = o;
+    l->handles = handles;
     l->history = history;
     if (history) /* a history begins with keys that nobody has written */
         snprintf(prefix, sizeof(prefix), "h%llu-", (unsigned long long)time(NULL) % 100000000);
@@ -461,4 +463,13 @@ void load_get_report(const struct load *l, struct load_report *out)
         .last_error = l->last_error,
     };
     snprintf(out->error_text, sizeof(out->error_text), "%s", l->error_text);
+    for (unsigned i = 0; i < l->o->connections; i++) {
+        kv_stats s = {.size = sizeof(s)};
+        if (kv_get_stats(l->handles[i], &s) != KV_OK)
+            continue;
+        out->retries += s.retries;
+        out->retried += s.retried;
+        if (s.retries_max > out->retries_max)
+            out->retries_max = s.retries_max;
+    }
 }

@@ -40,6 +40,7 @@ struct load_report {
     uint64_t ok, errors, unknown;
     double seconds, cpu; /* measured; cores */
     double max_gap_ms;   /* --gaps */
+    uint64_t retries, retried, retries_max; /* of all handles, from their start */
     kv_err last_error;
     char error_text[160];
 };

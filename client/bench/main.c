@@ -35,6 +35,9 @@ static void print_json(const struct bench_options *o, const struct load_report *
     side_json("write", r->write, r->seconds);
     if (o->gaps)
         printf(",\"max_write_gap_ms\":%.1f", r->max_gap_ms);
+    printf(",\"retries\":%llu,\"retried\":%llu,\"retries_max\":%llu",
+           (unsigned long long)r->retries, (unsigned long long)r->retried,
+           (unsigned long long)r->retries_max);
     printf(",\"seconds\":%.3f,\"generator_cpu\":%.3f}\n", r->seconds, r->cpu);
 }
 
@@ -59,6 +62,9 @@ static void print_plain(const struct bench_options *o, const struct load_report 
     if (o->gaps)
         printf("longest span without a write in one of %u slot ranges: %.1f ms\n", o->gaps,
                r->max_gap_ms);
+    if (r->retried)
+        printf("%llu operations were sent again, at most %llu times each\n",
+               (unsigned long long)r->retried, (unsigned long long)r->retries_max);
     printf("generator: %.2f cores\n", r->cpu);
 }
 

@@ -107,7 +107,9 @@ const struct ctl_command ctl_commands[] = {
      "--nodes N (3)  --groups N (8)  --cores N (1 core thread a node)  --dir D (./run)\n"
      "--base-port N (7000): nodes listen on N+1.., placementd on N+101.., for each other on "
      "N+201..\n"
-     "and N+301..\n",
+     "and N+301..\n"
+     "--set SECTION.KEY=VALUE  a setting of placementd ([placement]), of all ([log]) or of the\n"
+     "nodes (any other section); kept for later starts; what runs is not changed by it\n",
      cmd_playground},
     {"shell", "", "type commands, with history and completion", NULL, cmd_shell},
 };

@@ -50,6 +50,39 @@ static void set_url(struct playground *pg)
              p + 2);
 }
 
+static bool add_set(struct playground *pg, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || !strchr(text, '.') || strlen(text) >= sizeof(pg->sets[0]))
+        return false;
+    size_t key = (size_t)(equals - text) + 1;
+    unsigned i = 0;
+    while (i < pg->n_sets && strncmp(pg->sets[i], text, key) != 0)
+        i++;
+    if (i == PLAYGROUND_SETS_MAX)
+        return false;
+    snprintf(pg->sets[i], sizeof(pg->sets[i]), "%s", text);
+    pg->n_sets += i == pg->n_sets;
+    return true;
+}
+
+static void load_sets(struct playground *pg, const json_t *list)
+{
+    pg->n_sets = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (text)
+            (void)add_set(pg, text);
+    }
+}
+
+static bool set_is_for(const char *set, bool member)
+{
+    if (strncmp(set, "log.", 4) == 0)
+        return true;
+    return (strncmp(set, "placement.", 10) == 0) == member;
+}
+
 bool playground_load(const struct ctl *ctl, struct playground *pg)
 {
     char path[600];
@@ -72,6 +105,7 @@ bool playground_load(const struct ctl *ctl, struct playground *pg)
     pg->nodes = (unsigned)nodes;
     pg->groups = (unsigned)groups;
     pg->cores = (unsigned)cores;
+    load_sets(pg, json_object_get(o, "set"));
     json_decref(o);
     set_url(pg);
     return true;
@@ -84,6 +118,10 @@ bool playground_save(const struct ctl *ctl, const struct playground *pg)
     json_t *o =
         json_pack("{s:i,s:i,s:i,s:i,s:i}", "schema", 1, "base_port", (int)pg->base_port, "nodes",
                   (int)pg->nodes, "groups", (int)pg->groups, "cores", (int)pg->cores);
+    json_t *sets = json_array();
+    for (unsigned i = 0; i < pg->n_sets; i++)
+        json_array_append_new(sets, json_string(pg->sets[i]));
+    json_object_set_new(o, "set", sets);
     bool ok = json_dump_file(o, path, JSON_INDENT(2)) == 0;
     json_decref(o);
     if (!ok)
@@ -132,14 +170,22 @@ bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsign
     snprintf(cores, sizeof(cores), "%u", pg->cores);
     char host[40];
     snprintf(host, sizeof(host), "node.host=%s", p.name);
-    const char *argv[20] = {p.program, "--set", set[0],  "--set", set[1],  "--set", set[2],
-                            "--set",   set[3],  "--set", set[4],  "--set", set[5]};
+    const char *argv[20 + 2 * PLAYGROUND_SETS_MAX] = {p.program, "--set", set[0],  "--set", set[1],
+                                                      "--set",   set[2],  "--set", set[3],  "--set",
+                                                      set[4],    "--set", set[5]};
     if (!member) {
         /* Every node plays a host of its own, else no group could have three replicas here. */
         argv[13] = "--set";
         argv[14] = host;
         argv[15] = "--cores";
         argv[16] = cores;
+    }
+    unsigned n = member ? 13 : 17;
+    for (unsigned k = 0; k < pg->n_sets; k++) {
+        if (set_is_for(pg->sets[k], member)) {
+            argv[n++] = "--set";
+            argv[n++] = pg->sets[k];
+        }
     }
     if (process_spawn(&p, path, (char *const *)argv, msg, sizeof(msg)))
         return true;
@@ -259,14 +305,19 @@ static int destroy(const struct ctl *ctl, const struct playground *pg)
 struct asked {
     unsigned long long nodes, groups, cores, base_port; /* 0: not given */
     const char *dir;
+    const char *sets[PLAYGROUND_SETS_MAX];
+    unsigned n_sets;
 };
 
 static bool parse(struct ctl *ctl, int argc, char **argv, struct asked *a)
 {
-    static const struct option options[] = {
-        {"nodes", required_argument, NULL, 'n'}, {"groups", required_argument, NULL, 'g'},
-        {"cores", required_argument, NULL, 'c'}, {"base-port", required_argument, NULL, 'p'},
-        {"dir", required_argument, NULL, 'd'},   {0}};
+    static const struct option options[] = {{"nodes", required_argument, NULL, 'n'},
+                                            {"groups", required_argument, NULL, 'g'},
+                                            {"cores", required_argument, NULL, 'c'},
+                                            {"base-port", required_argument, NULL, 'p'},
+                                            {"dir", required_argument, NULL, 'd'},
+                                            {"set", required_argument, NULL, 's'},
+                                            {0}};
     *a = (struct asked){.dir = "./run"};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         unsigned long long *at = o == 'n'   ? &a->nodes
@@ -281,6 +332,10 @@ static bool parse(struct ctl *ctl, int argc, char **argv, struct asked *a)
             return false;
         if (o == 'd')
             a->dir = optarg;
+        else if (o == 's' && a->n_sets == PLAYGROUND_SETS_MAX)
+            return ctl_usage(ctl, "playground", "at most %u --set", PLAYGROUND_SETS_MAX), false;
+        else if (o == 's')
+            a->sets[a->n_sets++] = optarg;
         else if (!ctl_parse_u64(optarg, at) || *at < 1 || *at > max)
             return ctl_usage(ctl, "playground", "'%s' is not a number from 1 to %llu", optarg, max),
                    false;
@@ -318,6 +373,10 @@ static int settle(struct ctl *ctl, const struct asked *a, bool start, struct pla
         pg->cores = (unsigned)a->cores;
     if (a->groups && !pg->exists)
         pg->groups = (unsigned)a->groups;
+    for (unsigned i = 0; i < a->n_sets; i++)
+        if (!add_set(pg, a->sets[i]))
+            return ctl_usage(ctl, "playground", "--set %s: want section.key=value, at most %u",
+                             a->sets[i], PLAYGROUND_SETS_MAX);
     set_url(pg);
     return CTL_OK;
 }

@@ -12,10 +12,15 @@
 
 #define PLAYGROUND_MEMBERS 3u
 #define PLAYGROUND_NODES_MAX 90u
+#define PLAYGROUND_SETS_MAX 16u
 
 struct playground {
     char dir[512]; /* absolute */
     unsigned base_port, nodes, groups, cores;
+    /* section.key=value of --set: those of [placement] for placementd, those of [log] for all, the
+     * others for the nodes. Kept in playground.json, so that a restart means the same. */
+    char sets[PLAYGROUND_SETS_MAX][128];
+    unsigned n_sets;
     bool exists; /* playground.json was there */
     char url[128];
 };

@@ -16,7 +16,8 @@ AFTER = 1.2  # seconds of load after the fault is over
 class Load:
     """kvbench in the background until finish(). mark() notes the time of a fault or of its end."""
 
-    def __init__(self, cluster, clients=8, keys=30, reads=50, rate=800, timeout=1000):
+    def __init__(self, cluster, clients=8, keys=30, reads=50, rate=800, timeout=1000, gaps=0,
+                 seconds=SECONDS_MAX):
         self.cluster = cluster
         self.marks = []
         self.history = os.path.join(cluster.scratch, "history.jsonl")
@@ -24,8 +25,9 @@ class Load:
             os.unlink(self.history)
         self.process = subprocess.Popen(
             [os.path.join(BIN, "kvbench"), "--url", cluster.url, "--clients", str(clients),
-             "--keys", str(keys), "--reads", str(reads), "--seconds", str(SECONDS_MAX), "--rate",
-             str(rate), "--timeout", str(timeout), "--history", self.history, "-o", "json"],
+             "--keys", str(keys), "--reads", str(reads), "--seconds", str(seconds), "--rate",
+             str(rate), "--timeout", str(timeout), "--history", self.history, "-o", "json",
+             *(["--gaps", str(gaps)] if gaps else [])],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         cluster.children.append(self.process)
 

@@ -92,12 +92,13 @@ def run_program(name, *args, seconds=60, **kw):
 
 
 class Playground:
-    def __init__(self, nodes=3, groups=4, cores=1, directory=None):
+    def __init__(self, nodes=3, groups=4, cores=1, directory=None, sets=()):
         self.tmp = directory or tempfile.mkdtemp(prefix="shardkv-cluster.")
         self.dir = os.path.join(self.tmp, "run")
         self.scratch = tempfile.mkdtemp(prefix="shardkv-cluster.")  # never on a disk that gets full
         self.base = free_base(nodes)
         self.nodes, self.groups, self.cores = nodes, groups, cores
+        self.sets = [x for text in sets for x in ("--set", text)]
         self.url = None
         self.seen = {}       # pid -> name, every process ever seen
         self.ended = set()   # pids that were killed or stopped on purpose
@@ -124,7 +125,7 @@ class Playground:
         for name in names or [None]:
             p = self.playground("start", *([name] if name else []), "--base-port", str(self.base),
                                 "--nodes", str(self.nodes), "--groups", str(self.groups),
-                                "--cores", str(self.cores), ok=ok, options=options)
+                                "--cores", str(self.cores), *self.sets, ok=ok, options=options)
         self.url = "kv://" + ",".join("127.0.0.1:%d" % (self.base + 101 + i) for i in range(3))
         return p if names else self
 

@@ -295,6 +295,12 @@ START_TEST(follows_a_redirect_at_once)
     submit(&o, KV_METHOD_GET, "other", 5000); /* and remembers it */
     answer_get(c2, "y");
     ck_assert_str_eq(o.value, "y");
+    struct client_core_stats stats;
+    client_core_get_stats(core, &stats);
+    ck_assert_uint_eq(stats.redirects, 1);
+    ck_assert_uint_eq(stats.retries, 1);
+    ck_assert_uint_eq(stats.retried, 1);
+    ck_assert_uint_eq(stats.retries_max, 1);
 }
 END_TEST
 
