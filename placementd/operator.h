@@ -42,6 +42,15 @@ enum operator_verdict operator_check(const struct cluster *c, const struct clust
  * many of `steps[0 .. max)` were filled in. */
 uint32_t operator_orders(const struct cluster *c, const struct msg_heartbeat *h,
                          const struct liveness *l, struct msg_step *steps, uint32_t max);
+#ifdef SHARDKV_TEST_HOOKS
+/* A fault to plant, to show that the simulator finds it: data is destroyed before the group has let
+ * the replica go. */
+extern bool operator_test_destroy_early;
+#define OPERATOR_TEST_DESTROY_EARLY operator_test_destroy_early
+#else
+#define OPERATOR_TEST_DESTROY_EARLY false
+#endif
+
 /* May it still be taken back? A split that was handed out, or a merge that may have been owned,
  * not. */
 bool operator_may_cancel(const struct cluster_operator *o);

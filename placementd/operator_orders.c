@@ -3,6 +3,10 @@
 #include "common/raft/group.h"
 #include "placementd/cluster_index.h"
 
+#ifdef SHARDKV_TEST_HOOKS
+bool operator_test_destroy_early;
+#endif
+
 /* At another epoch a leader would refuse: its news come into the state first. */
 static bool same_epoch(struct shard_epoch a, struct shard_epoch b)
 {
@@ -44,6 +48,9 @@ static void order_node(struct orders *x, const struct cluster_operator *o)
         return;
     if (step->kind == CLUSTER_STEP_CREATE && !s)
         order(x, MSG_STEP_CREATE_REPLICA, o, g)->join = true;
+    if (OPERATOR_TEST_DESTROY_EARLY && step->kind == CLUSTER_STEP_REMOVE && s &&
+        s->replica == step->replica)
+        order(x, MSG_STEP_DESTROY_REPLICA, o, g);
     /* A replica that knows a newer epoch may be listed by it. */
     if (step->kind == CLUSTER_STEP_DESTROY && s && s->replica == step->replica &&
         cluster_replica_index(g, s->replica) < 0 && !shard_epoch_less(g->desc.epoch, s->epoch))

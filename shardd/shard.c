@@ -1,5 +1,9 @@
 #include "shardd/shard.h"
 
+#ifdef SHARDKV_TEST_HOOKS
+unsigned shard_test_bugs;
+#endif
+
 #define SHARD_FORMAT 2
 #define SHARD_FORMAT_1 1 /* without the merge */
 

@@ -9,6 +9,7 @@
 #include "common/base/err.h"
 #include "common/base/slice.h"
 #include "common/meta/shard_map.h"
+#include "shardd/shard_bug.h"
 
 struct shard {
     uint64_t group, replica; /* replica: which of the group's this is */
@@ -29,7 +30,8 @@ struct shard {
 
 static inline bool shard_owns(const struct shard *s, uint16_t slot)
 {
-    return slot >= s->first_slot && slot <= s->last_slot && s->phase != SHARD_PHASE_FROZEN;
+    return slot >= s->first_slot && slot <= s->last_slot &&
+           (s->phase != SHARD_PHASE_FROZEN || SHARD_BUG(FREEZE));
 }
 
 /* Its data stays in the database: owned (frozen or not), or being taken in. */

@@ -192,8 +192,10 @@ void step_run(struct core *c, const struct msg_step *s)
         remember(r, s, force(r, s));
         return;
     }
-    if (!r || r->doomed || !replica_is_leader(r) || r->shard.epoch.range != s->shard.epoch.range ||
-        r->shard.epoch.members != s->shard.epoch.members || group_changing(r->group))
+    bool now = r && r->shard.epoch.range == s->shard.epoch.range &&
+               r->shard.epoch.members == s->shard.epoch.members;
+    if (!r || r->doomed || !replica_is_leader(r) || !(now || SHARD_BUG(EPOCH)) ||
+        group_changing(r->group))
         return;
     remember(r, s, lead(r, s));
 }

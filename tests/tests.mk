@@ -33,7 +33,8 @@ $(BUILD)/simobj/placement.o: $(call simobj,$(SIM_PLACEMENT))
 	@$(LD) -r -o $@ $^ && objcopy --keep-global-symbol=sim_placement_start \
 	    --keep-global-symbol=sim_placement_settled \
 	    --keep-global-symbol=sim_placement_state \
-	    --keep-global-symbol=cluster_find_group --keep-global-symbol=cluster_find_node $@
+	    --keep-global-symbol=cluster_find_group --keep-global-symbol=cluster_find_node \
+	    --keep-global-symbol=operator_test_destroy_early $@
 $(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC)) $(BUILD)/simobj/placement.o
 	@mkdir -p $(@D)
 	@echo "  AR    $@"
@@ -51,6 +52,8 @@ $(BUILD)/bin/sim: $(call simobj,tests/sim/sim_main.c) $(BUILD)/lib/room_sim.a
 SCENARIOS := $(sort $(wildcard tests/sim/scenarios/*.scn))
 sim_scenarios = $(foreach f,$(1),--scenario $(f))
 
+SIM_OPERATORS := $(addprefix tests/sim/scenarios/full-,operators.scn moves.scn splits.scn stale.scn)
+
 .PHONY: sim sim-bugs
 sim: ## Simulate: SEEDS=n [SEED=first] [SCENARIO=file] [BUG=name] [VERBOSE=1]
 sim: $(BUILD)/bin/sim
@@ -62,6 +65,8 @@ sim: $(BUILD)/bin/sim
 SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies \
     no-crc torn-always torn-never
 SIM_BUGS_MERGE := merge-early
+# The fault of each bug lies where operators run into each other.
+SIM_BUGS_MOVES := epoch-ignored tombstone-ignored freeze-ignored split-stale destroy-early
 # Bugs, scenarios, seeds. Fails if one is not found (a pipe would hide that).
 sim_bugs = for b in $(1); do \
     out=$$($< $(call sim_scenarios,$(2)) --jobs $(SIM_JOBS) --seeds $(3) --bug $$b); rc=$$?; \
@@ -70,6 +75,7 @@ sim-bugs: ## Simulate with each planted bug: all must be found
 sim-bugs: $(BUILD)/bin/sim
 	@$(call sim_bugs,$(SIM_BUGS),$(filter tests/sim/scenarios/raft-%,$(SCENARIOS)),1500)
 	@$(call sim_bugs,$(SIM_BUGS_MERGE),tests/sim/scenarios/full-merge.scn,300)
+	@$(call sim_bugs,$(SIM_BUGS_MOVES),$(SIM_OPERATORS),1500)
 
 # ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))

@@ -218,6 +218,8 @@ static void watch_replica(struct replica *r)
     uint64_t last;
 
     sim_split_watch(r);
+    if (F.s->operators)
+        sim_cluster_watch(r);
     if (r->state != REPLICA_RUNNING)
         return;
     last = group_last_index(r->group);

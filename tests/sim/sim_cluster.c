@@ -4,8 +4,7 @@
 #include <stdio.h>
 
 #include "common/base/check.h"
-#include "common/raft/group_set.h"
-#include "common/wal/wal.h"
+#include "common/raft/group.h"
 #include "shardd/engine_key.h"
 #include "shardd/replica.h"
 #include "tests/sim/sim.h"
@@ -15,9 +14,18 @@
 
 typedef unsigned long long ull;
 
+#define SEEN_MAX 1024u
+
+struct seen {
+    uint64_t group, index;
+    struct group_conf conf;
+};
+
 static struct {
     const struct scenario *s;
     struct sim_cluster_ops ops;
+    struct seen seen[SEEN_MAX]; /* by group: the newest configuration */
+    unsigned n_seen;
 } C;
 
 void sim_cluster_init(const struct scenario *s, const struct sim_cluster_ops *ops)
@@ -171,6 +179,39 @@ void sim_cluster_rest(void)
     struct sim_ask q = {.method = "admin.rebalance", .action = "pause", .patient = true};
 
     C.ops.ask(&q);
+}
+
+/* ---- what is watched while it runs ---- */
+
+/* The newest configuration that any replica of the group has applied. */
+static const struct group_conf *newest(const struct replica *r)
+{
+    struct seen *s = NULL;
+
+    for (unsigned i = 0; i < C.n_seen && !s; i++)
+        if (C.seen[i].group == r->shard.group)
+            s = &C.seen[i];
+    if (!s) {
+        CHECK(C.n_seen < SEEN_MAX);
+        s = &C.seen[C.n_seen++];
+        s->group = r->shard.group;
+    }
+    if (r->applied.index > 0 && r->applied.conf_index > s->index) {
+        s->index = r->applied.conf_index;
+        s->conf = r->applied.conf;
+    }
+    return &s->conf;
+}
+
+void sim_cluster_watch(const struct replica *r)
+{
+    const struct group_conf *conf = newest(r);
+    const struct group_member *m = group_conf_find(conf, r->shard.replica);
+    const struct cluster *c = r->doomed ? state() : NULL;
+
+    if (c && m && m->role == GROUP_VOTER && cluster_find_group(c, r->shard.group))
+        sim_violation("group %llu replica %llu is destroyed while it votes", (ull)r->shard.group,
+                      (ull)r->shard.replica);
 }
 
 /* ---- judgement ---- */

@@ -18,6 +18,8 @@
 #include "tests/sim/sim_admin.h"
 #include "tests/sim/sim_shardd.h"
 
+struct replica;
+
 struct sim_cluster_ops {
     struct sim_shardd *(*shardd)(unsigned host); /* NULL: not up */
     void (*ask)(const struct sim_ask *q);
@@ -25,6 +27,8 @@ struct sim_cluster_ops {
 void sim_cluster_init(const struct scenario *s, const struct sim_cluster_ops *ops);
 /* Something at random. */
 void sim_cluster_act(struct sim_admin *a);
+/* Every replica, often: data goes only after the group has let the replica go. */
+void sim_cluster_watch(const struct replica *r);
 /* The faults are over: all nodes take part again. */
 void sim_cluster_settle(void);
 /* Nothing new begins from here on, but repair. */

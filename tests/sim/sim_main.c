@@ -16,7 +16,9 @@
 #include "common/base/check.h"
 #include "common/raft/group_guard.h"
 #include "common/wal/wal_format.h"
+#include "placementd/operator.h"
 #include "shardd/merge.h"
+#include "shardd/shard_bug.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
 #include "tests/sim/world.h"
@@ -45,19 +47,24 @@ struct totals {
 
 static const struct {
     const char *name;
-    unsigned bits, wal_bits;
+    unsigned bits, wal_bits, shard_bits;
 } bugs[] = {
-    {"vote-not-held", BUG_VOTE_NOT_HELD, 0},
-    {"ack-early", BUG_ACK_EARLY, 0},
-    {"read-local", BUG_READ_LOCAL, 0},
-    {"apply-early", BUG_APPLY_EARLY, 0},
-    {"read-no-term", BUG_READ_NO_TERM, 0},
-    {"keep-log", BUG_KEEP_LOG, 0},
-    {"fsync-lies", 0, 0},
-    {"no-crc", 0, WAL_BUG_NO_CRC},
-    {"torn-always", 0, WAL_BUG_TORN_ALWAYS},
-    {"torn-never", 0, WAL_BUG_TORN_NEVER},
-    {"merge-early", 0, 0},
+    {"vote-not-held", BUG_VOTE_NOT_HELD, 0, 0},
+    {"ack-early", BUG_ACK_EARLY, 0, 0},
+    {"read-local", BUG_READ_LOCAL, 0, 0},
+    {"apply-early", BUG_APPLY_EARLY, 0, 0},
+    {"read-no-term", BUG_READ_NO_TERM, 0, 0},
+    {"keep-log", BUG_KEEP_LOG, 0, 0},
+    {"fsync-lies", 0, 0, 0},
+    {"no-crc", 0, WAL_BUG_NO_CRC, 0},
+    {"torn-always", 0, WAL_BUG_TORN_ALWAYS, 0},
+    {"torn-never", 0, WAL_BUG_TORN_NEVER, 0},
+    {"merge-early", 0, 0, 0},
+    {"epoch-ignored", 0, 0, SHARD_BUG_EPOCH},
+    {"tombstone-ignored", 0, 0, SHARD_BUG_TOMBSTONE},
+    {"freeze-ignored", 0, 0, SHARD_BUG_FREEZE},
+    {"split-stale", 0, 0, SHARD_BUG_MIRROR},
+    {"destroy-early", 0, 0, 0},
 };
 
 static bool plant(const char *name)
@@ -69,8 +76,9 @@ static bool plant(const char *name)
         wal_test_bugs = bugs[i].wal_bits;
         if (strcmp(name, "fsync-lies") == 0)
             sim_disk_all_lie(true);
-        if (strcmp(name, "merge-early") == 0)
-            merge_test_early = true;
+        shard_test_bugs = bugs[i].shard_bits;
+        merge_test_early = strcmp(name, "merge-early") == 0;
+        operator_test_destroy_early = strcmp(name, "destroy-early") == 0;
         return true;
     }
     return false;

@@ -1,0 +1,20 @@
+/* Faults to plant in the ways of shards and replicas, to show that the simulator finds them. Only
+ * in builds with SHARDKV_TEST_HOOKS; production leaves the guards alone.  Thread: set before cores
+ * run. */
+#ifndef SHARDD_SHARD_BUG_H
+#define SHARDD_SHARD_BUG_H
+
+enum shard_bug {
+    SHARD_BUG_EPOCH = 1 << 0,     /* steps and entries of another epoch are carried out */
+    SHARD_BUG_TOMBSTONE = 1 << 1, /* what was destroyed here is not remembered */
+    SHARD_BUG_FREEZE = 1 << 2,    /* a frozen shard goes on serving */
+    SHARD_BUG_MIRROR = 1 << 3,    /* a split's child lacks what was written since it was prepared */
+};
+#ifdef SHARDKV_TEST_HOOKS
+extern unsigned shard_test_bugs;
+#define SHARD_BUG(name) ((shard_test_bugs & SHARD_BUG_##name) != 0)
+#else
+#define SHARD_BUG(name) false
+#endif
+
+#endif
