@@ -258,6 +258,8 @@ static void each_replica(void (*fn)(struct replica *r))
 static void on_watch(struct sim_event *e)
 {
     each_replica(watch_replica);
+    if (F.s->operators)
+        each_replica(sim_cluster_check);
     sim_split_check();
     sim_at(e, sim_now() + 10 * NS_PER_MS);
 }

@@ -183,30 +183,30 @@ void sim_cluster_rest(void)
 
 /* ---- what is watched while it runs ---- */
 
-/* The newest configuration that any replica of the group has applied. */
-static const struct group_conf *newest(const struct replica *r)
+static struct seen *seen_of(uint64_t group)
 {
-    struct seen *s = NULL;
-
-    for (unsigned i = 0; i < C.n_seen && !s; i++)
-        if (C.seen[i].group == r->shard.group)
-            s = &C.seen[i];
-    if (!s) {
-        CHECK(C.n_seen < SEEN_MAX);
-        s = &C.seen[C.n_seen++];
-        s->group = r->shard.group;
-    }
-    if (r->applied.index > 0 && r->applied.conf_index > s->index) {
-        s->index = r->applied.conf_index;
-        s->conf = r->applied.conf;
-    }
-    return &s->conf;
+    for (unsigned i = 0; i < C.n_seen; i++)
+        if (C.seen[i].group == group)
+            return &C.seen[i];
+    CHECK(C.n_seen < SEEN_MAX);
+    C.seen[C.n_seen++].group = group;
+    return &C.seen[C.n_seen - 1];
 }
 
 void sim_cluster_watch(const struct replica *r)
 {
-    const struct group_conf *conf = newest(r);
-    const struct group_member *m = group_conf_find(conf, r->shard.replica);
+    struct seen *s = seen_of(r->shard.group);
+
+    if (r->applied.index > 0 && r->applied.conf_index > s->index) {
+        s->index = r->applied.conf_index;
+        s->conf = r->applied.conf;
+    }
+}
+
+void sim_cluster_check(struct replica *r)
+{
+    const struct group_member *m =
+        group_conf_find(&seen_of(r->shard.group)->conf, r->shard.replica);
     const struct cluster *c = r->doomed ? state() : NULL;
 
     if (c && m && m->role == GROUP_VOTER && cluster_find_group(c, r->shard.group))

@@ -27,8 +27,10 @@ struct sim_cluster_ops {
 void sim_cluster_init(const struct scenario *s, const struct sim_cluster_ops *ops);
 /* Something at random. */
 void sim_cluster_act(struct sim_admin *a);
-/* Every replica, often: data goes only after the group has let the replica go. */
+/* Every replica, often, and then every replica again: data goes only after the group has let the
+ * replica go. */
 void sim_cluster_watch(const struct replica *r);
+void sim_cluster_check(struct replica *r);
 /* The faults are over: all nodes take part again. */
 void sim_cluster_settle(void);
 /* Nothing new begins from here on, but repair. */
