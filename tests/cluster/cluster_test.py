@@ -15,7 +15,6 @@ import daemons
 import disks
 import faults
 import operate
-import placement
 from playground import Failed, Playground, Skipped, program
 
 # A test is a function of a playground, or of nothing. Settings of its playground beside it.
@@ -49,7 +48,6 @@ TESTS = [
     (operate.rolling_restart, {}),
     (operate.node_down, {}),
     (operate.map_backup, {}),
-    *placement.TESTS,
 ]
 
 
