@@ -143,6 +143,13 @@ void split_forget(struct engine_batch *b, const struct shard *s, uint16_t first,
     }
 }
 
+void split_strip(struct engine_batch *b, const struct shard *s)
+{
+    engine_batch_delete_range(b, slice_of("\0", 1), slice_of("d", 1));
+    engine_batch_delete_range(b, slice_of("e", 1), slice_of("\xff", 1));
+    split_forget(b, s, 0, LIMIT_SLOTS - 1);
+}
+
 void split_adopt(struct engine_batch *b, const struct shard *s)
 {
     uint8_t raw[32];
@@ -178,7 +185,7 @@ enum err split_step(struct replica *r, const struct msg_step *step)
         step->shard.epoch.members != r->shard.epoch.members)
         return ERR_WRONG_EPOCH;
     if (replica_change_unsettled(r))
-        return ERR_OK; /* FLUSH, or SPLIT itself */
+        return ERR_OK; /* PREPARE, or SPLIT itself */
     c.other.epoch = (struct shard_epoch){r->shard.epoch.range + 1, 1};
     c.other.leader = 0;
     struct shard after = r->shard;
@@ -192,21 +199,38 @@ enum err split_step(struct replica *r, const struct msg_step *step)
     if (first_child(r) || r->checkpoints > 0 || r->doomed)
         return ERR_BUSY;
     if (r->split.next.kind && r->split.next.op == step->op)
-        return ERR_OK; /* flushing */
-    struct shard_change flush = {.kind = SHARD_FLUSH, .op = step->op};
-    e = replica_propose_change(r, &flush);
+        return ERR_OK; /* being prepared */
+    struct shard_change prepare = c;
+    prepare.kind = SHARD_PREPARE;
+    e = replica_propose_change(r, &prepare);
     if (e == ERR_OK) {
         r->split.next = c;
-        r->split.flushed = false;
+        r->split.prepared = false;
     }
     return e;
 }
 
-void split_flushed(struct replica *r)
+void split_prepare_applied(struct replica *r, const struct shard_change *c)
+{
+    if (r->split.next.kind && r->split.next.op == c->op)
+        r->split.prepared = true;
+    split_prep_begin(r, c);
+}
+
+/* Leader: logs SPLIT once the preparations have been made, or have failed. */
+static void go(struct replica *r)
 {
     struct shard_change c = r->split.next;
+    if (c.kind == 0)
+        return;
+    if (replica_is_leader(r)) {
+        if (replica_change_unsettled(r))
+            return;
+        if (r->split.prepared && (r->checkpoints > 0 || !split_prep_settled(r)))
+            return;
+    }
     r->split.next.kind = 0;
-    if (c.kind == 0 || !replica_is_leader(r))
+    if (!r->split.prepared || !replica_is_leader(r))
         return;
     /* Whatever has changed since it was ordered: the order comes again. */
     enum err e = replica_propose_change(r, &c);
@@ -283,8 +307,7 @@ struct split_work {
     struct replica *parent;
     struct core *child_core;
     struct shard_desc desc;
-    struct shard shard; /* the child's; replica 0: it has none on this node */
-    struct group_position position;
+    struct split_birth birth;
     bool made; /* else it was there */
     uint64_t began;
     enum err result;
@@ -301,10 +324,8 @@ static enum err make_identity(struct split_work *w, const char *path)
     if (e != ERR_OK)
         return e;
     struct engine_batch *b = engine_batch_create();
-    engine_batch_delete_range(b, slice_of("\0", 1), slice_of("d", 1));
-    engine_batch_delete_range(b, slice_of("e", 1), slice_of("\xff", 1));
-    split_forget(b, &w->shard, 0, LIMIT_SLOTS - 1);
-    replica_store(b, &w->shard, &w->position);
+    split_strip(b, &w->birth.shard);
+    replica_store(b, &w->birth.shard, &w->birth.position);
     e = engine_write(db, b);
     engine_batch_destroy(b);
     if (e == ERR_OK)
@@ -316,7 +337,7 @@ static enum err make_identity(struct split_work *w, const char *path)
 static enum err make_child(struct split_work *w, const char *groups, const char *path)
 {
     char fresh[3100], db[3200];
-    snprintf(fresh, sizeof fresh, "%.2900s/%llu.%llu.new", groups, (ull)w->shard.group,
+    snprintf(fresh, sizeof fresh, "%.2900s/%llu.%llu.new", groups, (ull)w->birth.shard.group,
              (ull)w->parent->shard.group); /* core_create() knows the ending */
     snprintf(db, sizeof db, "%s/db", fresh);
     enum err e = fs_rmdir_all(fresh);
@@ -327,7 +348,7 @@ static enum err make_child(struct split_work *w, const char *groups, const char 
     if (e == ERR_OK)
         e = make_identity(w, db);
     if (e == ERR_OK)
-        e = replica_stamp_write(fresh, w->child_core->wal_id, w->shard.replica);
+        e = replica_stamp_write(fresh, w->child_core->wal_id, w->birth.shard.replica);
     if (e == ERR_OK)
         e = fs_sync_dir(fresh);
     if (e == ERR_OK)
@@ -350,7 +371,7 @@ static void split_run(struct io_work *work)
     char groups[3000], path[3100];
     snprintf(groups, sizeof groups, "%.2900s/groups", w->parent->core->node->options.data_dir);
     snprintf(path, sizeof path, "%.2900s/%llu", groups, (ull)w->desc.group);
-    if (w->shard.replica == 0)
+    if (w->birth.shard.replica == 0)
         w->result = ERR_OK;
     else if (fs_exists(path))
         w->result = fs_sync_dir(groups);
@@ -420,11 +441,11 @@ static void split_done(struct io_work *work)
     }
     r->split.failures = 0;
     log_info("split_made", "core=%u group=%llu child=%llu replica=%llu made=%d ms=%llu",
-             r->core->number, (ull)r->shard.group, (ull)w->desc.group, (ull)w->shard.replica,
+             r->core->number, (ull)r->shard.group, (ull)w->desc.group, (ull)w->birth.shard.replica,
              w->made, (ull)((io_now(r->core->io) - w->began) / NS_PER_MS));
-    if (w->shard.replica) {
+    if (w->birth.shard.replica) {
         struct adoption *a = mem_zalloc(sizeof *a);
-        *a = (struct adoption){w->desc, w->shard.replica, replica_is_leader(r)};
+        *a = (struct adoption){w->desc, w->birth.shard.replica, replica_is_leader(r)};
         if (w->child_core == r->core)
             adopt(r->core, a);
         else
@@ -437,37 +458,94 @@ static void split_done(struct io_work *work)
     split_continue(r);
 }
 
+/* The child of an open database. */
+struct delivery {
+    struct split_birth birth;
+    struct engine_db *db;
+    bool campaign;
+};
+
+static void deliver(struct core *c, void *arg)
+{
+    struct delivery *d = arg;
+    const struct shard *s = &d->birth.shard;
+    bool buried = tombstones_has(&c->tombstones, s->group, s->replica);
+    if (c->stage > 0 || !c->peers || core_find_replica(c, s->group) || buried) {
+        engine_close(d->db);
+        if (buried && c->stage == 0 && !core_find_replica(c, s->group))
+            (void)replica_open(c, s->group); /* has it removed */
+    } else {
+        struct replica *r = replica_alloc(c, s->group);
+        r->db = d->db;
+        r->shard = *s;
+        r->state = REPLICA_STOPPED;
+        replica_run(r, &d->birth.position, d->campaign);
+        engine_db_stats(r->db, &r->stats);
+        log_info("replica_born", "core=%u group=%llu replica=%llu slots=%u-%u", c->number,
+                 (ull)s->group, (ull)s->replica, s->first_slot, s->last_slot);
+    }
+    free(d);
+}
+
+void split_born(struct replica *r, const struct split_birth *b, struct engine_db *db)
+{
+    struct core *to = r->core->node->core[core_of_group(r->core->node, b->shard.group)];
+    const struct split_child *child = first_child(r);
+    struct delivery *d = mem_zalloc(sizeof *d);
+    *d = (struct delivery){*b, db, replica_is_leader(r)};
+    if (to == r->core || r->core->stage > 0) /* stopping: it is only closed */
+        deliver(r->core, d);
+    else
+        core_post(to, deliver, d);
+    r->split.failures = 0;
+    if (child && child->change.other.group == b->shard.group && r->state == REPLICA_RUNNING)
+        drop_note(r);
+    core_changed(r->core);
+    split_continue(r);
+}
+
+static void birth_of(const struct core *c, const struct split_child *child, struct split_birth *out)
+{
+    const struct shard_desc *d = &child->change.other;
+    *out = (struct split_birth){
+        .shard = {.group = d->group,
+                  .first_slot = d->first_slot,
+                  .last_slot = d->last_slot,
+                  .epoch = d->epoch,
+                  .version = child->version,
+                  .time_ms = child->time_ms},
+        .position = {.index = 1, .term = 1, .conf_index = 1, .conf = {.n = d->n_replicas}},
+    };
+    for (uint32_t i = 0; i < d->n_replicas; i++) {
+        out->position.conf.member[i] =
+            (struct group_member){d->replica[i].replica, d->replica[i].node, d->replica[i].role};
+        if (d->replica[i].node == c->node_id)
+            out->shard.replica = d->replica[i].replica;
+    }
+}
+
 void split_continue(struct replica *r)
 {
     const struct split_child *child = first_child(r);
     struct core *c = r->core;
-    if (r->flush_wanted)
-        replica_maintain(r);
-    if (!child || r->busy_offload || r->checkpoints > 0 || r->install ||
-        r->state != REPLICA_RUNNING || c->stage > 0 || c->ticks < r->split.retry_at ||
-        (c->no_space && r->split.failures > 0))
+    struct split_birth birth;
+    split_prep_tick(r);
+    go(r);
+    if (!child || r->install || r->state != REPLICA_RUNNING || c->stage > 0 ||
+        c->ticks < r->split.retry_at)
         return;
-    const struct shard_desc *d = &child->change.other;
+    birth_of(c, child, &birth);
+    if (split_prep_birth(r, &birth))
+        return;
+    if (r->busy_offload || r->checkpoints > 0 || (c->no_space && r->split.failures > 0))
+        return;
     struct split_work *w = mem_zalloc(sizeof *w);
     w->work = (struct io_work){.run = split_run, .done = split_done};
     w->parent = r;
-    w->child_core = c->node->core[core_of_group(c->node, d->group)];
+    w->child_core = c->node->core[core_of_group(c->node, birth.shard.group)];
     w->began = io_now(c->io);
-    w->desc = *d;
-    w->shard = (struct shard){.group = d->group,
-                              .first_slot = d->first_slot,
-                              .last_slot = d->last_slot,
-                              .epoch = d->epoch,
-                              .version = child->version,
-                              .time_ms = child->time_ms};
-    w->position = (struct group_position){.index = 1, .term = 1, .conf_index = 1};
-    w->position.conf.n = d->n_replicas;
-    for (uint32_t i = 0; i < d->n_replicas; i++) {
-        w->position.conf.member[i] =
-            (struct group_member){d->replica[i].replica, d->replica[i].node, d->replica[i].role};
-        if (d->replica[i].node == c->node_id)
-            w->shard.replica = d->replica[i].replica;
-    }
+    w->desc = child->change.other;
+    w->birth = birth;
     r->busy_offload = true;
     c->offload_jobs++;
     io_offload(c->io, &w->work);

@@ -31,7 +31,7 @@ static struct shard shard_in(uint8_t phase)
 static struct shard_change change_of(uint8_t kind)
 {
     struct shard_change c = {.kind = kind, .op = OP, .epoch = {5, 3}, .time_ms = 6000};
-    if (kind == SHARD_SPLIT)
+    if (kind == SHARD_SPLIT || kind == SHARD_PREPARE)
         c.other = (struct shard_desc){.group = 3,
                                       .first_slot = 150,
                                       .last_slot = 199,
@@ -106,7 +106,7 @@ END_TEST
 START_TEST(another_epoch_is_late)
 {
     static const struct shard_epoch late[] = {{4, 3}, {6, 3}, {5, 2}, {5, 4}};
-    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_FLUSH; kind++) {
+    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_PREPARE; kind++) {
         for (size_t k = 0; k < sizeof late / sizeof *late; k++) {
             for (uint8_t phase = 0; phase < 4; phase++) {
                 struct shard s = shard_in(phase), before = s;
@@ -120,14 +120,18 @@ START_TEST(another_epoch_is_late)
 }
 END_TEST
 
-START_TEST(a_flush_changes_nothing_but_time)
+/* A PREPARE fits where its SPLIT would. */
+START_TEST(a_preparation_changes_nothing_but_time)
 {
     for (uint8_t phase = 0; phase < 4; phase++) {
         struct shard s = shard_in(phase), want = s;
-        struct shard_change c = change_of(SHARD_FLUSH);
-        want.time_ms = 6000;
-        ck_assert_int_eq(shard_change_apply(&s, &c, 50), ERR_OK);
+        struct shard_change c = change_of(SHARD_PREPARE);
+        enum err fits = phase == SHARD_PHASE_NONE ? ERR_OK : ERR_REFUSED;
+        want.time_ms = fits == ERR_OK ? 6000 : 5000;
+        ck_assert_int_eq(shard_change_apply(&s, &c, 50), fits);
         assert_same(&s, &want);
+        c.other.first_slot = 100; /* all of it */
+        ck_assert_int_eq(shard_change_apply(&s, &c, 50), ERR_REFUSED);
     }
 }
 END_TEST
@@ -280,7 +284,7 @@ END_TEST
 
 START_TEST(bytes_there_and_back)
 {
-    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_FLUSH; kind++) {
+    for (uint8_t kind = SHARD_SPLIT; kind <= SHARD_PREPARE; kind++) {
         struct shard_change c = change_of(kind), back;
         struct buf b = {0}, again = {0};
         shard_change_encode(&c, &b);
@@ -325,7 +329,7 @@ START_TEST(malformed_ones_are_refused)
     b.p[0] = COMMAND_CHANGE_FORMAT;
     b.p[1] = 0;
     ck_assert_int_eq(shard_change_decode(buf_slice(&b), &out), ERR_CORRUPT);
-    b.p[1] = SHARD_FLUSH + 1;
+    b.p[1] = SHARD_PREPARE + 1;
     ck_assert_int_eq(shard_change_decode(buf_slice(&b), &out), ERR_FORMAT);
     buf_close(&b);
     ck_assert(!shard_change_is(slice_of("", 0)));
@@ -428,7 +432,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, each_kind_in_each_phase);
     tcase_add_test(t, another_epoch_is_late);
-    tcase_add_test(t, a_flush_changes_nothing_but_time);
+    tcase_add_test(t, a_preparation_changes_nothing_but_time);
     tcase_add_test(t, another_operator_is_refused);
     tcase_add_test(t, splits_of_both_ends_and_of_wrong_ranges);
     tcase_add_test(t, merges_take_neighbours_only);

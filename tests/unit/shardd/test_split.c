@@ -221,6 +221,7 @@ static void make_child(struct world *world, void *arg)
 {
     (void)arg;
     struct msg_step s = step_of();
+    split_prep_drop(replica_of(1)); /* a database that is being prepared is in the way */
     replica_join(world->core, &s.other, 21);
 }
 
