@@ -337,9 +337,22 @@ struct open_walk {
     struct buf orphans; /* u64 each */
 };
 
+/* A split that did not come to its end: nothing ever ran from there. */
+static bool was_unborn(struct open_walk *walk, uint64_t group)
+{
+    char path[3100];
+    snprintf(path, sizeof path, "%.2900s/groups/%llu", walk->core->node->options.data_dir,
+             (unsigned long long)group);
+    enum err e = split_prep_recover(walk->core, group, path);
+    if (e != ERR_OK)
+        walk->result = e;
+    return e != ERR_OK || !fs_exists(path);
+}
+
 static void open_group(void *arg, const char *name, bool is_dir)
 {
-    struct core *c = ((struct open_walk *)arg)->core;
+    struct open_walk *walk = arg;
+    struct core *c = walk->core;
     char *end;
     unsigned long long id = strtoull(name, &end, 10);
     if (!is_dir)
@@ -354,7 +367,9 @@ static void open_group(void *arg, const char *name, bool is_dir)
             ((struct open_walk *)arg)->result = fs_rmdir_all(path);
         return;
     }
-    if (core_of_group(c->node, id) == c->number && replica_open(c, id))
+    if (core_of_group(c->node, id) != c->number || was_unborn(walk, id))
+        return;
+    if (replica_open(c, id))
         atomic_fetch_add(&c->node->replicas_opened, 1);
 }
 

@@ -290,6 +290,29 @@ void engine_batch_delete_range(struct engine_batch *b, struct slice from, struct
     batch_add(b, OP_DELETE_RANGE, from, to, slice_of(NULL, 0));
 }
 
+/* Order of keys: bytewise. */
+static int key_cmp(struct slice a, struct slice b)
+{
+    int order = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+    return order != 0 ? order : (a.n > b.n) - (a.n < b.n);
+}
+
+uint64_t engine_batch_copy(const struct engine_batch *from, struct slice first, struct slice end,
+                           struct engine_batch *to)
+{
+    struct cursor c = cursor_of(buf_slice(&from->ops));
+    size_t before = to->ops.n;
+
+    for (unsigned i = 0; i < from->n; i++) {
+        uint8_t kind = cursor_u8(&c);
+        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
+        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
+        if (kind != OP_DELETE_RANGE && key_cmp(key, first) >= 0 && key_cmp(key, end) < 0)
+            batch_add(to, kind, key, value, slice_of(NULL, 0));
+    }
+    return to->ops.n - before;
+}
+
 unsigned engine_batch_count(const struct engine_batch *b)
 {
     return b->n;

@@ -167,7 +167,7 @@ static void look_after(struct core *c, struct replica *r, struct replica **large
         replica_set_broken(r, ERR_IO, "the storage engine reports a background error");
     else if (!*largest || r->stats.memtable_bytes > (*largest)->stats.memtable_bytes)
         *largest = r;
-    if (r->stats.full || r->flush_wanted)
+    if (r->stats.full)
         maintain(c, r);
 }
 

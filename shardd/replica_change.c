@@ -57,9 +57,9 @@ enum err replica_apply_change(struct replica *r, const struct group_entry *entry
         if (c.kind == SHARD_SPLIT)
             split_applied(r, &c, entry->index);
     }
-    if (c.kind == SHARD_FLUSH)
-        r->flush_wanted = true;
-    else if (c.kind != SHARD_SPLIT)
+    if (c.kind == SHARD_PREPARE && result == ERR_OK)
+        split_prepare_applied(r, &c);
+    else if (c.kind != SHARD_SPLIT && c.kind != SHARD_PREPARE)
         merge_applied(r, &c, result, entry->index);
     core_changed(r->core);
     return ERR_OK;

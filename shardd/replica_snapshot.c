@@ -315,6 +315,7 @@ static void swap_done(struct io_work *work)
         r->durable_index = in->position.index;
         router_add(&r->core->router, r);
         engine_batch_clear(r->batch);
+        split_prep_drop(r);
         split_close(&r->split); /* its own notes went with the old database, the sender's too */
         merge_opened(r);
         write_path_skipped(&r->writes, in->position.index);

@@ -15,16 +15,17 @@
  *   OWN       the target's range grows by the source's; versions and time go on above both
  *   ABORT     the target lets go: no later OWN of this operator counts. Then
  *   UNFREEZE  the source serves again
- *   FLUSH     nothing changes; each replica makes what it has durable, before a SPLIT
+ *   PREPARE   nothing changes; a SPLIT into `other` is to come (split_prep.h)
  *
- * Each of them but TARGET, INTENT, ABORT and FLUSH moves the range epoch, above that of all involved.
+ * Each of them but TARGET, INTENT, ABORT and PREPARE moves the range epoch, above that of all
+ * involved.
  *
  * ABORT and UNFREEZE count also if their TARGET or INTENT has not come: from then on it never will.
  * When a merge is over, on either side, the phase is NONE and shard.merge its operator.
  *
- * Fields: SPLIT u64 group, u16 first, u16 last, u32 range, u32 members of the child, u8 n, n times
- * (u64 replica, u32 node, u8 role). TARGET, INTENT: the same of the other group without replicas.
- * OWN: that, u64 index, u64 version, u64 time_ms of the source. The rest: none.
+ * Fields: SPLIT, PREPARE u64 group, u16 first, u16 last, u32 range, u32 members of the child, u8 n,
+ * n times (u64 replica, u32 node, u8 role). TARGET, INTENT: the same of the other group without
+ * replicas. OWN: that, u64 index, u64 version, u64 time_ms of the source. The rest: none.
  *
  * Thread: any, pure.  Depends on: shard, meta. */
 #ifndef SHARDD_SHARD_CHANGE_H
@@ -42,15 +43,15 @@ enum shard_change_kind {
     SHARD_MERGE_OWN = 5,
     SHARD_MERGE_ABORT = 6,
     SHARD_MERGE_UNFREEZE = 7,
-    SHARD_FLUSH = 8,
+    SHARD_PREPARE = 8,
 };
 
 struct shard_change {
     uint8_t kind; /* enum shard_change_kind */
     uint64_t op;  /* operator id */
     struct shard_epoch epoch;
-    struct shard_desc other; /* SPLIT: the child, whole (its epoch: {range + 1, 1}); TARGET, INTENT:
-                                the other group (range, epoch); OWN: the source */
+    struct shard_desc other; /* SPLIT, PREPARE: the child, whole (its epoch: {range + 1, 1});
+                                TARGET, INTENT: the other group (range, epoch); OWN: the source */
     uint64_t time_ms;        /* the log's time */
     uint64_t source_index, source_version, source_time_ms; /* OWN: of the frozen source */
 };

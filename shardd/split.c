@@ -10,6 +10,7 @@
 #include "shardd/command.h"
 #include "shardd/core.h"
 #include "shardd/engine_key.h"
+#include "shardd/merge_copy.h"
 #include "shardd/replica_stamp.h"
 
 typedef unsigned long long ull;
@@ -400,15 +401,19 @@ static void adopt(struct core *c, void *arg)
 }
 
 /* The note goes, and with it the child's slots: in one batch, after the child is durable. Where a
- * merge has brought slots back meanwhile they stay, or its copying has cleared them. */
+ * merge has brought slots back meanwhile they stay, or its copying has cleared them; not if it has
+ * not written anything yet: given up now it would leave them. */
 static void drop_note(struct replica *r)
 {
     struct split_child *child = first_child(r);
     const struct shard_desc *d = &child->change.other;
+    struct shard keeps = r->shard;
     CHECK(engine_batch_count(r->batch) == 0);
+    if (r->copy && r->copy->fresh)
+        keeps.phase = SHARD_PHASE_NONE;
     list_remove(&child->link);
     put_notes(r->batch, &r->split);
-    split_forget(r->batch, &r->shard, d->first_slot, d->last_slot);
+    split_forget(r->batch, &keeps, d->first_slot, d->last_slot);
     free(child);
     replica_write(r);
     /* Soon durable: a note that came back after the child has long moved on would make it again. */

@@ -4,11 +4,12 @@
  * parent's database, so each replica makes the child by itself, from a checkpoint taken any time
  * after, at position {1, 1, 1, members of the entry}: the same on all.
  *
- *   split_step     leader: FLUSH is logged, and when its own flush is done, SPLIT: the checkpoint
- *                  flushes what has been written since, which is then little
+ *   split_step     leader: PREPARE is logged, every replica makes a database of the child's slots
+ *                  and keeps it up to date (split_prep.h); when that is done, SPLIT
  *   split_applied  the child is noted in the parent's database, in the batch of the new range
- *   a job          checkpoint, identity of the child, directory under its name; on an offload
- *                  thread, one at a time, tried again until it works, over restarts too
+ *   the birth      of the database that was prepared; or, if there is none, a job: checkpoint,
+ *                  identity of the child, directory under its name; on an offload thread, one at a
+ *                  time, tried again until it works, over restarts too
  *   then           the child's core runs it; the parent drops the note and the child's slots
  *
  * A directory of the child that is there already is left as it is: made before a crash, or by an
@@ -23,8 +24,10 @@
 #include "common/wire/msg_placement.h"
 #include "shardd/engine.h"
 #include "shardd/shard_change.h"
+#include "shardd/split_prep.h"
 
 struct replica;
+struct split_prep;
 
 /* Embedded in struct replica. */
 struct split {
@@ -32,9 +35,12 @@ struct split {
     unsigned failures;    /* of the job, in a row */
     uint64_t retry_at;    /* core's tick */
 
+    struct split_prep *prep; /* NULL: none */
+    bool busy;               /* a job of prep is under way */
+
     /* Leader: the split that is being prepared. */
     struct shard_change next; /* kind 0: none */
-    bool flushed;             /* what was there when it was ordered is durable here */
+    bool prepared;            /* its PREPARE was applied */
 };
 
 void split_init(struct split *s);
@@ -48,9 +54,11 @@ MUST_USE enum err split_load(struct replica *r);
 MUST_USE enum err split_step(struct replica *r, const struct msg_step *step);
 /* At the entry's apply: the shard has its new range already. Adds to r->batch. */
 void split_applied(struct replica *r, const struct shard_change *c, uint64_t index);
-/* A flush of this replica has ended that began after FLUSH was applied. */
-void split_flushed(struct replica *r);
-/* Begins the next job if there is one to do and nothing else uses the engine. */
+/* At the apply of PREPARE. */
+void split_prepare_applied(struct replica *r, const struct shard_change *c);
+/* The child has its database, which now is its core's. Takes `db`. */
+void split_born(struct replica *r, const struct split_birth *b, struct engine_db *db);
+/* Goes on with what is to be done, if nothing else is in the way. On each tick, too. */
 void split_continue(struct replica *r);
 /* Group id of the first child that is not made here yet; 0: none. For the report. */
 uint64_t split_pending(const struct replica *r);
@@ -59,6 +67,8 @@ bool split_holds(const struct replica *r);
 
 /* Deletes the data of those of the slots that the shard neither owns nor takes in. */
 void split_forget(struct engine_batch *b, const struct shard *s, uint16_t first, uint16_t last);
+/* Deletes all but the data of the shard's slots. */
+void split_strip(struct engine_batch *b, const struct shard *s);
 /* For a database that comes from another node: it keeps what is the shard's, not the sender's
  * notes. */
 void split_adopt(struct engine_batch *b, const struct shard *s);

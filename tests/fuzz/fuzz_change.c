@@ -12,7 +12,7 @@ static void check_apply(const struct shard_change *c, struct shard s)
         s = before;
     else
         CHECK(c->kind == SHARD_MERGE_TARGET || c->kind == SHARD_MERGE_INTENT ||
-              c->kind == SHARD_MERGE_ABORT || c->kind == SHARD_FLUSH ||
+              c->kind == SHARD_MERGE_ABORT || c->kind == SHARD_PREPARE ||
               s.epoch.range > before.epoch.range);
     struct buf bytes = {0};
     shard_encode(&s, &bytes);

@@ -67,6 +67,24 @@ static struct owner *owner_of(uint64_t group)
     return &S.owner[S.n_owners - 1];
 }
 
+/* A new group came from a split of the one that had its slots, even if the replica that applied
+ * that died before anybody looked. */
+static void infer_parent(const struct owner *child)
+{
+    for (unsigned i = 0; i < S.n_owners; i++) {
+        struct owner *p = &S.owner[i];
+        if (p->epoch.range + 1 != child->epoch.range || p->group == child->group ||
+            p->first_slot > child->first_slot || p->last_slot < child->last_slot)
+            continue;
+        p->epoch.range++;
+        if (p->first_slot == child->first_slot)
+            p->first_slot = (uint16_t)(child->last_slot + 1);
+        else
+            p->last_slot = (uint16_t)(child->first_slot - 1);
+        return;
+    }
+}
+
 void sim_split_watch(const struct replica *r)
 {
     const struct shard *s = &r->shard;
@@ -82,6 +100,8 @@ void sim_split_watch(const struct replica *r)
                       (ull)s->group, o->epoch.range, o->first_slot, o->last_slot,
                       o->frozen ? " frozen" : "", (ull)s->replica, now.first_slot, now.last_slot,
                       now.frozen ? " frozen" : "");
+    if (o->epoch.range == 0)
+        infer_parent(&now);
     if (o->epoch.range < now.epoch.range)
         *o = now;
 }
