@@ -10,6 +10,7 @@
 #include "placementd/operator_apply.h"
 
 #define DESC_MIN 21u
+#define AT_TURNED 0x80u /* STEP: the step is one of an operator that takes back */
 
 /* ---- encoding ---- */
 
@@ -62,7 +63,7 @@ void cluster_command_encode(const struct cluster_command *c, struct buf *out)
     case CLUSTER_CMD_OPERATOR_STEP:
     case CLUSTER_CMD_OPERATOR_START:
         buf_u64(out, c->op.id);
-        buf_u8(out, c->op.at);
+        buf_u8(out, (uint8_t)(c->op.at | (c->op.cancelling ? AT_TURNED : 0)));
         buf_u64(out, c->op.deadline_ms);
         buf_u64(out, c->now_ms);
         break;
@@ -173,6 +174,8 @@ static void get_fields(struct cursor *c, struct cluster_command *out)
     case CLUSTER_CMD_OPERATOR_START:
         out->op.id = cursor_u64(c);
         out->op.at = cursor_u8(c);
+        out->op.cancelling = (out->op.at & AT_TURNED) != 0;
+        out->op.at &= AT_TURNED - 1;
         out->op.deadline_ms = cursor_u64(c);
         out->now_ms = cursor_u64(c);
         break;

@@ -46,9 +46,9 @@ struct cluster_command {
     struct shard_desc *groups;
     uint32_t n_created;
     struct cluster_created *created; /* CREATED. Owned */
-    struct cluster_operator op;      /* OPERATOR_ADD (ids ignored); _STEP (id, at: the step that is
-                                        proven, deadline_ms: of the next one); _END (id); _START
-                                        (id, deadline_ms) */
+    struct cluster_operator op;      /* OPERATOR_ADD (ids ignored); _STEP (id, at, cancelling: the
+                                        step that is proven, deadline_ms: of the next one); _END
+                                        (id); _START (id, deadline_ms) */
     uint64_t now_ms;                 /* wall clock of the leader: STEP, END, START */
     uint8_t outcome;                 /* END: enum err */
     char why[128];                   /* END */

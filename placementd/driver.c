@@ -21,6 +21,7 @@ typedef unsigned long long ull;
 /* The command in flight for an operator. */
 struct driver_proposed {
     uint8_t kind, at;
+    bool cancelling;
     uint64_t when;
 };
 
@@ -76,15 +77,17 @@ static bool propose_for(struct driver *d, const struct driver_moment *m,
 {
     struct driver_proposed *p = map_find(&d->proposed, o->id);
     uint64_t index, term;
-    if (p && p->kind == cmd->kind && p->at == o->at && m->now - p->when < AGAIN_NS)
+    if (p && p->kind == cmd->kind && p->at == o->at && p->cancelling == o->cancelling &&
+        m->now - p->when < AGAIN_NS)
         return false;
     if (!p) {
         p = mem_zalloc(sizeof(*p));
         map_set(&d->proposed, o->id, p);
     }
-    *p = (struct driver_proposed){cmd->kind, o->at, m->now};
+    *p = (struct driver_proposed){cmd->kind, o->at, o->cancelling, m->now};
     cmd->op.id = o->id;
     cmd->op.at = o->at;
+    cmd->op.cancelling = o->cancelling;
     cmd->now_ms = m->wall_ms;
     bool done = propose(d, cmd, &index, &term) == ERR_OK;
     if (!done)

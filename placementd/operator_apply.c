@@ -159,7 +159,9 @@ void operator_apply_step(struct cluster *c, const struct cluster_command *cmd,
 {
     struct cluster_operator *o = cluster_find_operator(c, cmd->op.id);
     (void)out;
-    if (!o || o->queued || o->at != cmd->op.at || !step_is_done(c, o))
+    /* Steps are counted anew when an operator turns back. */
+    if (!o || o->queued || o->at != cmd->op.at || o->cancelling != cmd->op.cancelling ||
+        !step_is_done(c, o))
         return; /* proven already, or given up */
     if (o->at + 1 == o->n_steps) {
         finish(c, o, o->cancelling ? o->outcome : ERR_OK, o->cancelling ? o->why : "", cmd->now_ms);

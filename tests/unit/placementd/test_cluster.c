@@ -302,6 +302,9 @@ START_TEST(test_operators)
     ck_assert_uint_eq(o->n_steps, 2);
     step.op.id = 2;
     step.op.at = 0;
+    run(&c, &step); /* on its way when the operator turned back: the proof of another step 0 */
+    ck_assert_uint_eq(o->at, 0);
+    step.op.cancelling = true;
     run(&c, &step);
     step.op.at = 1;
     step.now_ms = 77;
