@@ -77,6 +77,16 @@ static unsigned servers(void)
 
 /* ---- processes ---- */
 
+/* What a replica has applied is seen even if the process ends right after. */
+static void watch_core(struct core *c)
+{
+    size_t it = 0;
+    void *value;
+
+    while (map_next(&c->replicas, &it, NULL, &value))
+        sim_split_watch(value);
+}
+
 static void start_inside(void *arg)
 {
     unsigned number = sim_host_number(arg);
@@ -84,7 +94,7 @@ static void start_inside(void *arg)
     if (number <= F.s->placements)
         sim_placement_start(number, F.s);
     else
-        F.shardd[number] = sim_shardd_start(number, F.cores, F.s);
+        (F.shardd[number] = sim_shardd_start(number, F.cores, F.s))->watch = watch_core;
 }
 
 static void start(struct sim_host *h)

@@ -26,6 +26,8 @@ static void on_changed(void *arg, struct core *c)
 {
     struct sim_shardd *s = arg;
 
+    if (s->watch)
+        s->watch(c);
     if (s->front)
         front_on_changed(s->front, c);
 }

@@ -15,6 +15,7 @@ struct sim_shardd {
     struct data_dir dir;
     struct node node;
     struct front *front;
+    void (*watch)(struct core *c); /* something has changed there, just now; may be NULL */
     char name[16], host[16], zone[16];
 };
 
