@@ -13,7 +13,7 @@
 #include "shardd/handover.h"
 #include "shardd/session.h"
 
-#define RETRY_NO_LEADER_MS 50u
+#define RETRY_NO_LEADER_MS 10u
 #define RETRY_STARTING_MS 5u
 #define RETRY_BUSY_MS 20u
 #define RETRY_NO_SPACE_MS 1000u

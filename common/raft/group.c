@@ -251,8 +251,10 @@ void group_tick(struct group *g)
     }
     if (r->state == RAFT_CANDIDATE && g->campaign > 0) {
         g->campaign--;
+        /* The others may be milliseconds behind, or seconds. */
+        unsigned wait = g->campaign > GROUP_CAMPAIGN_TRIES - GROUP_CAMPAIGN_HASTY ? 10 : 50;
         r->candidate_state.randomized_election_timeout =
-            50 + (unsigned)(io_random(g->set->io) % 50);
+            wait + (unsigned)(io_random(g->set->io) % wait);
         group_schedule(g);
     }
 }

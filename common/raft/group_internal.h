@@ -36,6 +36,7 @@
 #define GROUP_INSTALL_TIMEOUT_MS 5000u
 #define GROUP_OFFER_MS 1000u /* between two offers to a peer */
 #define GROUP_CAMPAIGN_TRIES 20u
+#define GROUP_CAMPAIGN_HASTY 6u /* the first of them, at shorter intervals */
 
 /* Entries on their way to a follower that could not all be sent at once: too many bytes for a
  * message, or only in the WAL. Active while next <= end. */

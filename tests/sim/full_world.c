@@ -445,6 +445,30 @@ static unsigned replicas_due(void)
 
 static void judge_progress(void);
 
+static uint64_t applied_most[1024];
+static bool behind;
+
+static void see_applied(struct replica *r)
+{
+    uint64_t *most = &applied_most[r->shard.group % 1024];
+    behind = behind || (*most && *most != r->applied.index);
+    if (r->applied.index > *most)
+        *most = r->applied.index;
+}
+
+/* placementd may have moved a leader just now: its first entry is on its way. */
+static void come_to_rest(void)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        memset(applied_most, 0, sizeof applied_most);
+        behind = false;
+        each_replica(see_applied);
+        if (!behind)
+            return;
+        sim_run(sim_now() + 50 * NS_PER_MS);
+    }
+}
+
 static void judge(void)
 {
     char *text = NULL;
@@ -540,6 +564,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     sim_run(sim_now() + (uint64_t)(s->healthy * 0.4e9));
     F.quiet = true;
     sim_run(sim_now() + 4 * NS_PER_S);
+    come_to_rest();
     judge();
     world_collect(&F.history, out);
     for (unsigned k = 0; k < WORLD_KINDS && s->operators; k++)
