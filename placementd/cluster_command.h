@@ -79,6 +79,15 @@ struct cluster_changes {
 __attribute__((format(printf, 3, 4))) void cluster_refuse(struct cluster_result *out, enum err e,
                                                           const char *fmt, ...);
 
+#ifdef SHARDKV_TEST_HOOKS
+/* A fault to plant, to show that the simulator finds it: what is told of a group counts whatever its
+ * epoch. */
+extern bool cluster_test_any_epoch;
+#define CLUSTER_TEST_ANY_EPOCH cluster_test_any_epoch
+#else
+#define CLUSTER_TEST_ANY_EPOCH false
+#endif
+
 void cluster_apply(struct cluster *c, const struct cluster_command *cmd,
                    const struct cluster_changes *changes, struct cluster_result *out);
 

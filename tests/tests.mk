@@ -34,7 +34,8 @@ $(BUILD)/simobj/placement.o: $(call simobj,$(SIM_PLACEMENT))
 	    --keep-global-symbol=sim_placement_settled \
 	    --keep-global-symbol=sim_placement_state \
 	    --keep-global-symbol=cluster_find_group --keep-global-symbol=cluster_find_node \
-	    --keep-global-symbol=operator_test_destroy_early $@
+	    --keep-global-symbol=operator_test_destroy_early \
+	    --keep-global-symbol=cluster_test_any_epoch $@
 $(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC)) $(BUILD)/simobj/placement.o
 	@mkdir -p $(@D)
 	@echo "  AR    $@"
@@ -66,7 +67,7 @@ SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log
     no-crc torn-always torn-never
 SIM_BUGS_MERGE := merge-early
 # The fault of each bug lies where operators run into each other.
-SIM_BUGS_MOVES := epoch-ignored tombstone-ignored freeze-ignored split-stale destroy-early
+SIM_BUGS_MOVES := map-goes-back tombstone-ignored freeze-ignored split-stale destroy-early
 # Bugs, scenarios, seeds. Fails if one is not found (a pipe would hide that).
 sim_bugs = for b in $(1); do \
     out=$$($< $(call sim_scenarios,$(2)) --jobs $(SIM_JOBS) --seeds $(3) --bug $$b); rc=$$?; \

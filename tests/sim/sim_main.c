@@ -16,6 +16,7 @@
 #include "common/base/check.h"
 #include "common/raft/group_guard.h"
 #include "common/wal/wal_format.h"
+#include "placementd/cluster_command.h"
 #include "placementd/operator.h"
 #include "shardd/merge.h"
 #include "shardd/shard_bug.h"
@@ -65,6 +66,7 @@ static const struct {
     {"freeze-ignored", 0, 0, SHARD_BUG_FREEZE},
     {"split-stale", 0, 0, SHARD_BUG_MIRROR},
     {"destroy-early", 0, 0, 0},
+    {"map-goes-back", 0, 0, 0},
 };
 
 static bool plant(const char *name)
@@ -78,6 +80,7 @@ static bool plant(const char *name)
             sim_disk_all_lie(true);
         shard_test_bugs = bugs[i].shard_bits;
         merge_test_early = strcmp(name, "merge-early") == 0;
+        cluster_test_any_epoch = strcmp(name, "map-goes-back") == 0;
         operator_test_destroy_early = strcmp(name, "destroy-early") == 0;
         return true;
     }
