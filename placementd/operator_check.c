@@ -79,7 +79,9 @@ static enum operator_verdict check_destroy(struct judge *j)
      * removes such a standby by an operator of its own. */
     if (cluster_replica_index(j->g, j->step->replica) >= 0)
         return OPERATOR_PROVEN;
-    bool gone = !r || (r->replica && r->replica != j->step->replica);
+    /* Nor does what is too broken to know its number, and cannot be destroyed by it, hold anything
+     * up: it serves nothing, and is destroyed should it ever come to know. */
+    bool gone = !r || r->replica != j->step->replica;
     return live == LIVE_UP && gone ? OPERATOR_PROVEN : OPERATOR_WAIT;
 }
 

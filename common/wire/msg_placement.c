@@ -279,8 +279,8 @@ static void get_status(struct mp_reader *r, struct msg_group_status *s)
     s->bytes = mp_get_uint(r);
     s->keys = mp_get_uint(r);
     uint32_t members = mp_get_array(r);
-    if (members > LIMIT_GROUP_MEMBERS || s->group == 0 || s->replica == 0 ||
-        s->first_slot > s->last_slot)
+    bool nameless = s->replica == 0 && s->state != MSG_REPLICA_BROKEN;
+    if (members > LIMIT_GROUP_MEMBERS || s->group == 0 || nameless || s->first_slot > s->last_slot)
         r->bad = true;
     for (uint32_t i = 0; i < members && !r->bad; i++) {
         uint32_t m = get_tuple(r, 4);

@@ -64,7 +64,7 @@ struct msg_member_status {
 /* One replica that a node holds. */
 struct msg_group_status {
     uint64_t group;
-    uint64_t replica; /* our own id in it */
+    uint64_t replica; /* our own id in it; 0: not known, for it is BROKEN */
     uint8_t role;     /* enum group_role, our own */
     uint8_t state;    /* enum msg_replica_state */
     uint64_t term;

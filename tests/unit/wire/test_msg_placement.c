@@ -112,6 +112,19 @@ START_TEST(heartbeat_round_trip)
     ck_assert_uint_eq(out.groups[1].replica, 13);
     ck_assert_uint_eq(out.groups[1].reads, 0);
     msg_heartbeat_close(&out);
+
+    /* One that is too broken to know its number must not silence the node. */
+    groups[1].replica = 0;
+    groups[1].state = MSG_REPLICA_BROKEN;
+    buf_clear(&b);
+    msg_heartbeat_encode(&b, 1, &h);
+    ck_assert_int_eq(msg_heartbeat_decode(body(), &out), ERR_OK);
+    ck_assert_uint_eq(out.groups[1].replica, 0);
+    msg_heartbeat_close(&out);
+    groups[1].state = MSG_REPLICA_FOLLOWER;
+    buf_clear(&b);
+    msg_heartbeat_encode(&b, 1, &h);
+    ck_assert_int_eq(msg_heartbeat_decode(body(), &out), ERR_BAD_REQUEST);
 }
 END_TEST
 
