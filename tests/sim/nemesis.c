@@ -30,6 +30,8 @@ static struct {
     bool healed;
     unsigned damage; /* scenario's */
     bool damaged[SIM_HOSTS], refused[SIM_HOSTS], wipe_due[SIM_HOSTS];
+    bool once; /* who was wiped and seeded anew is spared: a group would lose one too many */
+    bool wiped[SIM_HOSTS];
     unsigned refusals, flips;
     uint64_t gone_until;
 } N;
@@ -62,6 +64,7 @@ static void on_restart(struct sim_event *e)
         sim_log("n%u wiped", number);
         sim_disk_wipe(h);
         N.wipe_due[number] = N.refused[number] = false;
+        N.wiped[number] = true;
     }
     if (!N.refused[number])
         N.ops.start(h);
@@ -101,6 +104,8 @@ static bool may_damage(unsigned host)
     unsigned from, to;
 
     kind_of(host, &from, &to);
+    if (N.once && N.wiped[host])
+        return false;
     return N.damaged[host] || nemesis_damaged_in(from, to) < N.damage;
 }
 
@@ -453,6 +458,7 @@ void nemesis_begin(const struct scenario *s, unsigned hosts, uint64_t until,
     N.until = until;
     N.ops = *ops;
     N.damage = s->damage;
+    N.once = s->operators;
     sim_on_exit(on_exit_of);
     for (int i = 0; i < FAULT_COUNT; i++) {
         struct fault_clock *c = &N.clock[i];

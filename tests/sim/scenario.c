@@ -48,6 +48,7 @@ static const struct number_setting numbers[] = {
     UNSIGNED("stall-ms", stall_ms),
     UNSIGNED("split-bytes", split_bytes),
     UNSIGNED("max-groups", max_groups),
+    UNSIGNED("removals", removals),
     DOUBLE("think-ms", think_ms),
     DOUBLE("begin", begin),
     DOUBLE("seconds", seconds),

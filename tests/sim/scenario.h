@@ -13,6 +13,7 @@
  * sim_cluster.h hosts N                machines that the nodes are spread over (0: one each) zones
  * N                zones of those (1) down-ms N              silence after which a node is down;
  * dead-ms N: and is replaced; stall-ms N: an operator is given up (0: placementd's defaults)
+ *   removals 1             nodes may be removed for good
  *   split-bytes N          a larger group is split (0: placementd's default); max-groups N
  *
  * '#' begins a comment. Thread: none of its own. */
@@ -76,6 +77,7 @@ struct scenario {
     double think_ms, begin, seconds, healthy;
     unsigned segment_kib, damage;
     unsigned operators, hosts, zones, down_ms, dead_ms, stall_ms, split_bytes, max_groups;
+    unsigned removals;
     double latency_min_us, latency_max_us, spike, spike_ms, loss;
     struct scenario_fault fault[FAULT_COUNT];
 };

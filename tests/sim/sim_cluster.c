@@ -7,6 +7,7 @@
 #include "common/raft/group.h"
 #include "shardd/engine_key.h"
 #include "shardd/replica.h"
+#include "tests/sim/nemesis.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_engine.h"
 #include "tests/sim/sim_placement.h"
@@ -26,12 +27,14 @@ static struct {
     struct sim_cluster_ops ops;
     struct seen seen[SEEN_MAX]; /* by group: the newest configuration */
     unsigned n_seen;
+    unsigned removals; /* nodes that may go for good */
 } C;
 
 void sim_cluster_init(const struct scenario *s, const struct sim_cluster_ops *ops)
 {
     C.s = s;
     C.ops = *ops;
+    C.removals = s->removals;
 }
 
 /* The newest state that a member has; a leader's if there is one. NULL: nobody has any. */
@@ -108,12 +111,28 @@ static void act_group(const struct cluster *c)
     C.ops.ask(&q);
 }
 
-static void act_node(void)
+/* So many nodes take part that one may go for good. */
+static bool may_remove(const struct cluster *c)
 {
-    static const char *const actions[] = {"drain", "drain", "undrain", "undrain", "maintenance"};
-    struct sim_ask q = {.method = "admin.node", .action = actions[sim_below(5)]};
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < c->n_nodes; i++)
+        n += c->nodes[i].state == CLUSTER_NODE_IN;
+    return n >= 4 && C.removals > 0;
+}
+
+static void act_node(const struct cluster *c)
+{
+    static const char *const actions[] = {"drain",   "drain",       "undrain",
+                                          "undrain", "maintenance", "remove"};
+    struct sim_ask q = {.method = "admin.node", .action = actions[sim_below(6)]};
 
     random_node(q.node);
+    for (uint32_t i = 0; i < c->n_nodes && strcmp(q.action, "remove") == 0; i++)
+        if (c->nodes[i].state == CLUSTER_NODE_DRAINING)
+            name_node(c, c->nodes[i].id, q.node);
+    if (strcmp(q.action, "remove") == 0 && !may_remove(c))
+        return;
     if (strcmp(q.action, "maintenance") == 0) {
         q.has_for = true;
         q.for_ms = sim_chance(0.3) ? 0 : 500 + sim_below(3000);
@@ -155,7 +174,7 @@ void sim_cluster_act(struct sim_admin *a)
     if (dice < 60)
         act_group(c);
     else if (dice < 76)
-        act_node();
+        act_node(c);
     else if (dice < 88)
         act_rebalance(a);
     else
@@ -361,7 +380,7 @@ static void judge_name(void *arg, const char *name, bool is_dir)
     (void)arg;
     if (!is_dir)
         return;
-    if (sscanf(name, "%llu", &group) != 1 || !is_listed(group))
+    if ((sscanf(name, "%llu", &group) != 1 || !is_listed(group)) && !nemesis_damaged(at.host))
         sim_violation("n%u: %s is left in its groups directory", at.host, name);
 }
 
@@ -374,10 +393,18 @@ static void list_inside(void *arg)
     (void)!fs_list(path, judge_name, NULL);
 }
 
+/* Damaged so that it does not know which replica it is: nobody dares to destroy it. */
+static bool nameless(const struct replica *r)
+{
+    return r->state == REPLICA_BROKEN && r->shard.replica == 0 && nemesis_damaged(at.host);
+}
+
 static void judge_node(const struct cluster *c, unsigned host)
 {
     struct sim_shardd *s = C.ops.shardd(host);
 
+    if (!s && nemesis_refused(host))
+        return; /* its data is damaged: it stays down until somebody wipes it */
     if (!s)
         sim_violation("n%u is down in peace", host);
     at.c = c;
@@ -389,7 +416,7 @@ static void judge_node(const struct cluster *c, unsigned host)
         uint64_t group;
         void *value;
         while (map_next(m, &it, &group, &value))
-            if (!is_listed(group))
+            if (!is_listed(group) && !nameless(value))
                 sim_violation("n%u (node %u) has replica %llu of group %llu, which the map does "
                               "not list there",
                               host, at.node, (ull)((struct replica *)value)->shard.replica,
