@@ -519,7 +519,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
 {
     struct nemesis_ops ops = {.start = start,
                               .transfer = transfer,
-                              .merge = sim_merge_begin,
+                              .merge = s->operators ? sim_cluster_merge : sim_merge_begin,
                               .split = sim_split_begin,
                               .admin = admin,
                               .kinds = s->placements};

@@ -181,6 +181,18 @@ void sim_cluster_act(struct sim_admin *a)
         act_operator(c);
 }
 
+void sim_cluster_merge(void)
+{
+    const struct cluster *c = state();
+
+    if (!c)
+        return;
+    const struct shard_desc *d = &c->groups[sim_below(c->n_groups)].desc;
+    struct sim_ask q = {.method = "admin.group", .action = "merge", .group = d->group};
+    q.into = neighbour(c, d);
+    C.ops.ask(&q);
+}
+
 void sim_cluster_settle(void)
 {
     for (unsigned i = 0; i < C.s->nodes; i++) {

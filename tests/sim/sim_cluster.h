@@ -27,6 +27,8 @@ struct sim_cluster_ops {
 void sim_cluster_init(const struct scenario *s, const struct sim_cluster_ops *ops);
 /* Something at random. */
 void sim_cluster_act(struct sim_admin *a);
+/* Two neighbours, in place of what sim_merge.h does by hand. */
+void sim_cluster_merge(void);
 /* Every replica, often, and then every replica again: data goes only after the group has let the
  * replica go. */
 void sim_cluster_watch(const struct replica *r);
