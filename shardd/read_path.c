@@ -22,6 +22,7 @@ struct read_work {
     struct io_work work;
     struct replica *replica;
     struct request *request;
+    uint32_t range; /* epoch of the shard's range when it began */
     enum err result;
     struct engine_value value;
 };
@@ -65,11 +66,32 @@ static void work_run(struct io_work *work)
     w->result = engine_get_stored(w->replica->db, key, &w->value);
 }
 
+static void serve(struct replica *r, struct request *request);
+
+/* Slots may have left the shard while the key was read, and their data with them: what was found,
+ * or was not, says nothing then. Of the range as it is now the read is good again: it was
+ * confirmed. */
+static bool has_moved(struct read_work *w)
+{
+    if (w->range == w->replica->shard.epoch.range || SHARD_BUG(READ_MOVED))
+        return false;
+    if (w->result == ERR_OK)
+        engine_value_close(&w->value);
+    if (w->replica->state == REPLICA_RUNNING)
+        serve(w->replica, w->request);
+    else
+        answer(w->request, ERR_NO_LEADER, NULL);
+    free(w);
+    return true;
+}
+
 static void work_done(struct io_work *work)
 {
     struct read_work *w = CONTAINER_OF(work, struct read_work, work);
     w->replica->reads.offloaded--;
     w->request->pinned = false;
+    if (has_moved(w))
+        return;
     /* Its disk, not the key: whatever it reads next may be lost as well. Another replica is to
      * lead.
      */
@@ -94,6 +116,7 @@ static void offload(struct replica *r, struct request *request)
     w->work.done = work_done;
     w->replica = r;
     w->request = request;
+    w->range = r->shard.epoch.range;
     request->pinned = true;
     r->reads.offloaded++;
     io_offload(r->core->io, &w->work);

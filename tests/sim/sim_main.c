@@ -67,6 +67,7 @@ static const struct {
     {"split-stale", 0, 0, SHARD_BUG_MIRROR},
     {"destroy-early", 0, 0, 0},
     {"map-goes-back", 0, 0, 0},
+    {"read-moved", 0, 0, SHARD_BUG_READ_MOVED},
 };
 
 static bool plant(const char *name)
