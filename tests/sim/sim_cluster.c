@@ -411,10 +411,24 @@ static bool nameless(const struct replica *r)
     return r->state == REPLICA_BROKEN && r->shard.replica == 0 && nemesis_damaged(at.host);
 }
 
+static bool is_removed(const struct cluster *c, unsigned host)
+{
+    char name[16];
+    bool removed = false;
+
+    name_of(host - C.s->placements - 1, name);
+    for (uint32_t i = 0; i < c->n_nodes; i++)
+        if (strcmp(c->nodes[i].name, name) == 0) /* the last of that name counts */
+            removed = c->nodes[i].state == CLUSTER_NODE_REMOVED;
+    return removed;
+}
+
 static void judge_node(const struct cluster *c, unsigned host)
 {
     struct sim_shardd *s = C.ops.shardd(host);
 
+    if (is_removed(c, host))
+        return; /* it is told so and ends, whenever it is started */
     if (!s && nemesis_refused(host))
         return; /* its data is damaged: it stays down until somebody wipes it */
     if (!s)
