@@ -458,7 +458,7 @@ void nemesis_begin(const struct scenario *s, unsigned hosts, uint64_t until,
     N.until = until;
     N.ops = *ops;
     N.damage = s->damage;
-    N.once = s->operators;
+    N.once = s->full;
     sim_on_exit(on_exit_of);
     for (int i = 0; i < FAULT_COUNT; i++) {
         struct fault_clock *c = &N.clock[i];
