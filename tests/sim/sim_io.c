@@ -17,6 +17,8 @@
 
 #define TURN_COST_NS 3000u
 #define ITEM_COST_NS 500u
+#define JOB_SLOW 0.03
+#define JOB_DELAY_MAX (40 * NS_PER_MS)
 #define WALL_START_MS 1767225600000u /* 2026-01-01 */
 
 struct io {
@@ -278,7 +280,15 @@ struct job {
     struct sim_host *host;
     uint32_t life;
     struct io_work *work;
+    bool ran;
 };
+
+/* Threads are busy, or slow to begin: now and then a job runs much later, or its end is told much
+ * later, and everything else has gone on meanwhile. */
+static uint64_t job_delay(void)
+{
+    return sim_chance(JOB_SLOW) ? sim_below(JOB_DELAY_MAX) : 0;
+}
 
 static void job_done(struct sim_ready *r)
 {
@@ -310,8 +320,18 @@ static void on_job(struct sim_event *e)
         sim_at(e, held);
         return;
     }
+    if (j->ran) {
+        sim_io_ready(j->io, &j->ready);
+        return;
+    }
     sim_trace(j->host->number + 1000);
-    if (sim_enter(j->host, job_run, j))
+    if (!sim_enter(j->host, job_run, j))
+        return;
+    j->ran = true;
+    uint64_t delay = job_delay();
+    if (delay > 0)
+        sim_at(e, sim_world.now + delay);
+    else
         sim_io_ready(j->io, &j->ready);
 }
 
@@ -328,7 +348,7 @@ void io_offload(struct io *io, struct io_work *w)
     j->life = io->life;
     j->work = w;
     w->io = io;
-    sim_at(&j->event, sim_world.now + sim_fileop_latency(io->host));
+    sim_at(&j->event, sim_world.now + sim_fileop_latency(io->host) + job_delay());
 }
 
 /* ---- files ---- */
