@@ -83,7 +83,7 @@ struct client_op {
     uint32_t asked_node; /* the last node that it went to */
     uint16_t slot;
     uint16_t attempts, hops;
-    uint16_t sends; /* times it was given to a connection */
+    uint16_t sends;    /* times it was given to a connection */
     enum err last_err; /* why it is being tried again */
 };
 

@@ -509,7 +509,8 @@ static void apply_group(struct apply *a)
         adopt(a, d);
         return;
     }
-    if (!(shard_epoch_less(g->desc.epoch, d->epoch) || CLUSTER_TEST_ANY_EPOCH) || !members_known(a, d))
+    if (!(shard_epoch_less(g->desc.epoch, d->epoch) || CLUSTER_TEST_ANY_EPOCH) ||
+        !members_known(a, d))
         return;
     bool child_comes = splits(a->c, &g->desc, d, &child);
     bool grows = d->first_slot < g->desc.first_slot || d->last_slot > g->desc.last_slot;

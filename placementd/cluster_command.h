@@ -80,8 +80,8 @@ __attribute__((format(printf, 3, 4))) void cluster_refuse(struct cluster_result 
                                                           const char *fmt, ...);
 
 #ifdef SHARDKV_TEST_HOOKS
-/* A fault to plant, to show that the simulator finds it: what is told of a group counts whatever its
- * epoch. */
+/* A fault to plant, to show that the simulator finds it: what is told of a group counts whatever
+ * its epoch. */
 extern bool cluster_test_any_epoch;
 #define CLUSTER_TEST_ANY_EPOCH cluster_test_any_epoch
 #else

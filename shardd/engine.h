@@ -50,7 +50,8 @@ void engine_batch_put2(struct engine_batch *b, struct slice key, struct slice he
 void engine_batch_delete(struct engine_batch *b, struct slice key);
 /* Deletes [from, to). */
 void engine_batch_delete_range(struct engine_batch *b, struct slice from, struct slice to);
-/* Appends to `to` what `from` does to keys in [first, end), but for deleted ranges. Gives the bytes. */
+/* Appends to `to` what `from` does to keys in [first, end), but for deleted ranges. Gives the
+ * bytes. */
 uint64_t engine_batch_copy(const struct engine_batch *from, struct slice first, struct slice end,
                            struct engine_batch *to);
 unsigned engine_batch_count(const struct engine_batch *b);

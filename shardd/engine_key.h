@@ -25,7 +25,8 @@
 /* Where the position of Raft and the shard's own state are kept. */
 #define ENGINE_META_POSITION "position"
 #define ENGINE_META_SHARD "shard"
-/* Local to one replica, never part of what a snapshot means: children still to be made (split.c). */
+/* Local to one replica, never part of what a snapshot means: children still to be made (split.c).
+ */
 #define ENGINE_META_CHILDREN "children"
 /* Local too: how far the copy of a merge's source is (merge_copy.c). */
 #define ENGINE_META_MERGE "merge"

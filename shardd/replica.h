@@ -93,7 +93,8 @@ void replica_create(struct core *core, const struct shard_desc *desc, uint64_t r
  * and owns no slot before it has a state. `desc`: what the map says, for the report until then. */
 void replica_join(struct core *core, const struct shard_desc *desc, uint64_t replica_id);
 /* Unsafe, by an operator's order: makes itself the only member, if no leader is known
- * (replica_force.c). ERR_OK: under way or done. ERR_BUSY; ERR_REFUSED: it leads, or has no state. */
+ * (replica_force.c). ERR_OK: under way or done. ERR_BUSY; ERR_REFUSED: it leads, or has no state.
+ */
 MUST_USE enum err replica_force(struct replica *r);
 /* Stops it: answers what waits, stops the group, closes the database, frees it.
  * CHECKs replica_quiet(). */

@@ -147,7 +147,7 @@ struct replica_install {
     struct snapshot_fetch *fetch; /* NULL: fetched */
     char path[3200];              /* of the fetched files */
     enum err result;
-    uint64_t asked;       /* index that it must have at least */
+    uint64_t asked; /* index that it must have at least */
     struct merge_promise promise;
     bool failed;          /* to be given up, on the next tick */
     struct engine_db *db; /* opened by the swap */

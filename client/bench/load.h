@@ -38,8 +38,8 @@ void load_interrupt(void);
 struct load_report {
     const struct load_side *read, *write;
     uint64_t ok, errors, unknown;
-    double seconds, cpu; /* measured; cores */
-    double max_gap_ms;   /* --gaps */
+    double seconds, cpu;                    /* measured; cores */
+    double max_gap_ms;                      /* --gaps */
     uint64_t retries, retried, retries_max; /* of all handles, from their start */
     kv_err last_error;
     char error_text[160];

@@ -15,6 +15,7 @@ import daemons
 import disks
 import faults
 import operate
+import placement
 from playground import Failed, Playground, Skipped, program
 
 # A test is a function of a playground, or of nothing. Settings of its playground beside it.
@@ -48,6 +49,7 @@ TESTS = [
     (operate.rolling_restart, {}),
     (operate.node_down, {}),
     (operate.map_backup, {}),
+    *placement.TESTS,
 ]
 
 

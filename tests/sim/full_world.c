@@ -29,6 +29,7 @@
 #define MAX_CLIENTS 64u
 #define KEYS_MAX 64u
 #define LIN_BUDGET 3000000u
+#define OPERATORS_AT_LEAST 3u
 #define OP_DEADLINE (2 * NS_PER_S)
 
 typedef unsigned long long ull;
@@ -523,7 +524,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
                               .split = sim_split_begin,
                               .admin = admin,
                               .kinds = s->placements};
-    uint64_t faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
+    uint64_t ended = 0, faults_end = sim_now() + (uint64_t)(s->seconds * 1e9);
 
     CHECK(s->keys <= KEYS_MAX && s->clients <= MAX_CLIENTS);
     F.s = s;
@@ -569,5 +570,6 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     world_collect(&F.history, out);
     for (unsigned k = 0; k < WORLD_KINDS && s->operators; k++)
         for (unsigned e = 0; e < 3; e++)
-            out->operators[k][e] = sim_cluster_ended(k, e);
+            ended += out->operators[k][e] = sim_cluster_ended(k, e);
+    out->idle = s->operators && ended < OPERATORS_AT_LEAST;
 }

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "common/base/check.h"
-#include "common/raft/group.h"
+#include "common/raft/group_set.h"
 #include "shardd/engine_key.h"
 #include "shardd/replica.h"
 #include "tests/sim/nemesis.h"
@@ -396,6 +396,14 @@ static void judge_name(void *arg, const char *name, bool is_dir)
         sim_violation("n%u: %s is left in its groups directory", at.host, name);
 }
 
+static void judge_log(void *arg, uint64_t group)
+{
+    (void)arg;
+    if (!is_listed(group) && !nemesis_damaged(at.host))
+        sim_violation("n%u: the log of group %llu, which is gone from there, holds the WAL",
+                      at.host, (ull)group);
+}
+
 static void list_inside(void *arg)
 {
     char path[64];
@@ -440,6 +448,7 @@ static void judge_node(const struct cluster *c, unsigned host)
         const struct map *m = &s->node.core[k]->replicas;
         size_t it = 0;
         uint64_t group;
+        group_set_each_log(s->node.core[k]->groups, judge_log, NULL);
         void *value;
         while (map_next(m, &it, &group, &value))
             if (!is_listed(group) && !nameless(value))

@@ -146,7 +146,7 @@ static void add(struct totals *t, const struct world_result *r)
     for (unsigned k = 0; k < WORLD_KINDS; k++)
         for (unsigned e = 0; e < 3; e++)
             s->operators[k][e] += r->operators[k][e];
-    t->idle += r->ok < 20;
+    t->idle += r->ok < 20 || r->idle;
 }
 
 static const char *path_of(const struct options *o, uint64_t seed)

@@ -14,6 +14,7 @@ struct world_result {
     uint64_t leaderships, entries, crashes, lost_blocks, lost_names, io_errors, resets, faults;
     uint64_t no_space, flips, refusals, damaged;
     uint64_t operators[WORLD_KINDS][3]; /* by kind: done, cancelled, failed */
+    bool idle;                          /* hardly an operator came to an end */
     double seconds;                     /* simulated */
 };
 
