@@ -197,9 +197,8 @@ def wiped_node(c):
     c.kill("n1")
     for i in range(8):  # keys of several groups
         check(put("none%d" % i) != 0, "a write was acknowledged by one replica of three")
-    c.start("n1")
-    wait_until("writes go on with n1 back", lambda: put("back") == 0)
     c.start()
+    wait_until("writes go on with n1 back", lambda: put("back") == 0)
     now = node_ids(c, "n3")
     check(len(now) == 2 and ids[0] in now, "n3 was node %s, now there are %s" % (ids, now))
     load.finish()
