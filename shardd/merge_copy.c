@@ -314,8 +314,8 @@ static void settled(struct merge_copy *c)
     log_info(complete ? "merge_copy_complete" : "merge_copy_caught_up",
              "core=%u group=%llu source=%llu op=%llu chunks=%llu bytes=%llu", r->core->number,
              (ull)r->shard.group, (ull)c->source, (ull)c->mark.op, (ull)c->chunks, (ull)c->bytes);
-    /* A member that installs a snapshot from before would have to begin anew. (A node that has just
-     * started and is not connected yet has offered none.) */
+    /* A member that installs a snapshot from before would have to begin anew. (A node that stops
+     * has none any more.) */
     if (complete && r->core->snapshots)
         snapshot_store_drop(r->core->snapshots, r->shard.group, NULL, NULL);
     if (!complete)
