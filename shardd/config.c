@@ -68,9 +68,13 @@ static void usage(FILE *to)
                 "      --version, --help\n\nKeys:\n");
     for (size_t i = 0; i < shardd_config_n; i++) {
         const struct config_key *k = &shardd_config_keys[i];
-        fprintf(to, "  %s.%-18s %s%s%s%s\n", k->section, k->key, k->help, k->def[0] ? " [" : "",
-                k->def, k->def[0] ? "]" : "");
+        fprintf(to, "  %s.%-*s %s%s%s%s\n", k->section, 24 - (int)strlen(k->section), k->key,
+                k->help, k->def[0] ? " [" : "", k->def, k->def[0] ? "]" : "");
     }
+    fprintf(to,
+            "\nExit code: 0 stopped, 1 failed, 2 wrong configuration, 3 the cluster refuses this\n"
+            "node, 4 the data directory is damaged or another's, 70 the log could not be made\n"
+            "durable.\n");
 }
 
 static bool load_file(const char *path, struct shardd_config *out, char *msg, size_t n)
@@ -124,6 +128,9 @@ static bool check(struct shardd_config *c, char *msg, size_t n)
         snprintf(msg, n, "cluster.placement is not set: list placementd's client addresses");
     else if (strcmp(c->wal_io, "fdatasync") != 0 && strcmp(c->wal_io, "dsync") != 0)
         snprintf(msg, n, "wal.io is \"%s\": take fdatasync or dsync", c->wal_io);
+    else if (strcmp(c->compression, "none") != 0 && strcmp(c->compression, "lz4") != 0 &&
+             strcmp(c->compression, "zstd") != 0)
+        snprintf(msg, n, "rocksdb.compression is \"%s\": take none, lz4 or zstd", c->compression);
     else if (!log_level_parse(c->log_level, &level))
         snprintf(msg, n, "log.level is \"%s\": take debug, info, warn or error", c->log_level);
     else if (c->heartbeat_ms * 2 > c->election_timeout_ms)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/check.h"
+#include "common/base/exit_code.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/notify/notify.h"
@@ -42,6 +43,7 @@ struct server {
     sem_t opened;            /* posted by each core once it is open */
     sem_t go;                /* posted for each core once the node is complete */
     pthread_barrier_t ended; /* cores post to each other until all loops have ended */
+    int failed;              /* why the start failed, once something has */
 };
 
 /* A WAL that failed must not acknowledge anything any more (fsyncgate), a node that its cluster
@@ -52,7 +54,15 @@ static void on_fatal(void *arg, enum err why, const char *text)
     bool refused = why == ERR_FOREIGN || why == ERR_REFUSED;
     log_error("fatal", "error=%s text=\"%s\"; the node stops%s", err_name(why), text,
               refused ? "" : ": check the disk, then start it again");
-    _exit(refused ? 1 : 70);
+    _exit(refused ? exit_code_of(why) : EXIT_CODE_STORAGE);
+}
+
+/* The start has failed for that reason. Always gives false. */
+static bool start_failed(struct server *s, const char *event, enum err e, const char *text)
+{
+    log_error(event, "error=%s %s", err_name(e), text);
+    s->failed = exit_code_of(e);
+    return false;
 }
 
 static void on_changed(void *arg, struct core *c)
@@ -129,14 +139,13 @@ static bool open_data_dir(struct server *s)
     const struct shardd_config *c = s->config;
     enum err e = data_dir_open(c->data_dir, "shardd", c->name, random, (uint32_t)c->cores, &s->dir,
                                msg, sizeof msg);
-    if (e != ERR_OK) {
-        log_error("data_dir", "error=%s %s", err_name(e), msg);
-        return false;
-    }
+    if (e != ERR_OK)
+        return start_failed(s, "data_dir", e, msg);
     if (s->dir.stamp.cores != c->cores) {
         log_error("cores_differ",
                   "the data directory %s was made with %u cores; start with --cores %u",
                   c->data_dir, s->dir.stamp.cores, s->dir.stamp.cores);
+        s->failed = EXIT_CODE_CONFIG;
         return false;
     }
     return true;
@@ -149,9 +158,7 @@ static bool open_engine(struct server *s)
                                .memtable_budget = s->config->memtable_budget,
                                .compression = s->config->compression};
     enum err e = engine_create(&o, &s->node.engine, msg, sizeof msg);
-    if (e != ERR_OK)
-        log_error("engine", "error=%s %s", err_name(e), msg);
-    return e == ERR_OK;
+    return e == ERR_OK || start_failed(s, "engine", e, msg);
 }
 
 static void fill_node(struct server *s)
@@ -200,9 +207,7 @@ static bool start_http(struct server *s)
     enum err e = io_addr_parse(s->config->listen_http, &addr);
     if (e == ERR_OK)
         e = node_http_start(&s->node, &addr, &s->http, msg, sizeof msg);
-    if (e != ERR_OK)
-        log_error("start", "error=%s %s", err_name(e), msg);
-    return e == ERR_OK;
+    return e == ERR_OK || start_failed(s, "start", e, msg);
 }
 
 static bool start_cores(struct server *s)
@@ -224,6 +229,9 @@ static bool start_cores(struct server *s)
         if (s->core[i].result == ERR_OK)
             continue;
         log_error("core", "core=%u error=%s %s", i, err_name(s->core[i].result), s->core[i].msg);
+        /* Damage outweighs what may pass. */
+        int why = exit_code_of(s->core[i].result);
+        s->failed = why > s->failed ? why : s->failed;
         ok = false;
     }
     return ok;
@@ -242,9 +250,7 @@ static bool start_front(struct server *s)
         e = ERR_CONFIG; /* config.c has checked them */
     if (e == ERR_OK)
         e = front_create(&o, &s->front, msg, sizeof msg);
-    if (e != ERR_OK)
-        log_error("start", "error=%s %s", err_name(e), msg);
-    return e == ERR_OK;
+    return e == ERR_OK || start_failed(s, "start", e, msg);
 }
 
 /* A loop that frees and allocates the same few buffers each turn must not give their pages back and
@@ -295,8 +301,9 @@ int server_run(struct shardd_config *config, int argc, char **argv)
     sem_init(&s.go, 0, 0);
     tune_malloc();
     supervisor_block_signals(); /* before any thread: only the supervisor sees them */
+    s.failed = EXIT_CODE_FAILED;
     if (!raise_file_limit() || !open_data_dir(&s))
-        return 1;
+        return s.failed;
     fill_node(&s);
     s.supervisor = (struct supervisor){.node = &s.node,
                                        .config = config,
@@ -305,7 +312,7 @@ int server_run(struct shardd_config *config, int argc, char **argv)
                                        .member = s.dir.stamp.node != 0};
     if (!start_http(&s) || !open_engine(&s) || !start_cores(&s) || !start_front(&s)) {
         data_dir_close(&s.dir);
-        return 1;
+        return s.failed;
     }
     serve(&s);
     node_http_stop(s.http);

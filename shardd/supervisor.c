@@ -122,10 +122,11 @@ static void reload(struct supervisor *s)
         if (r) {
             config_swap(k, s->config, &fresh);
             r->apply(s);
+            log_info("reload_applied", "key=%s.%s", k->section, k->key);
             changed++;
         } else {
-            log_warn("reload_needs_restart", "key=%s.%s; the old value stays in force", k->section,
-                     k->key);
+            log_warn("reload_needs_restart", "key=%s.%s; the old value stays in force until then",
+                     k->section, k->key);
             waiting++;
         }
     }
@@ -165,6 +166,7 @@ static void look_for_ready(const struct supervisor *s, struct watch *w)
                                  : "serving; placementd does not answer, with the map it had");
         notify_ready();
     } else {
+        notify_extend(EXTEND_S); /* whoever waits for the unit waits: there is nothing to restart */
         notify_status("waiting for placementd to register this node (cluster.placement)");
     }
 }
