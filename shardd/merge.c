@@ -244,7 +244,7 @@ static void propose_own(struct replica *r, const struct question *q)
     propose(r, &c);
 }
 
-/* The target must have let go: seen here, or, if it has no replica here, by placementd. */
+/* The target must have let go: seen here, or, if no replica here can tell, by placementd. */
 static void propose_unfreeze(struct replica *r, const struct question *q)
 {
     const struct shard *t = &q->shard;
@@ -275,7 +275,9 @@ static void question_take(struct core *core, void *arg)
 {
     struct question *q = arg;
     struct replica *r = core_find_replica(core, q->peer);
-    q->found = r && !r->doomed && r->shard.replica != 0;
+    /* One that is broken, or waits for its first snapshot, cannot tell what its log decided since.
+     * It must not keep a source frozen for ever. */
+    q->found = r && !r->doomed && r->state != REPLICA_BROKEN && r->applied.index > 0;
     if (q->found)
         q->shard = r->shard;
     core_post(q->node->core[q->from_core], question_back, q);

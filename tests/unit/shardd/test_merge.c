@@ -402,6 +402,24 @@ START_TEST(steps_keep_their_order)
 }
 END_TEST
 
+static void break_target(struct world *world, void *arg)
+{
+    (void)arg;
+    replica_set_broken(core_find_replica(world->core, TARGET), ERR_CORRUPT, "by the test");
+}
+
+/* It never hears of its ABORT: that the others have logged it must be enough. */
+START_TEST(a_broken_target_freezes_nobody)
+{
+    change_some(1, true);
+    for (enum stage s = TAKEN; s <= FROZEN; s++)
+        go(s, 1);
+    world_call(&w, break_target, NULL);
+    step(MSG_STEP_MERGE_UNFREEZE, 1);
+    change_some(2, false);
+}
+END_TEST
+
 static void destroy_source(struct world *world, void *arg)
 {
     (void)arg;
@@ -510,6 +528,7 @@ int main(void)
     tcase_add_loop_test(t, a_restart_at_every_stage, TAKEN, STAGES);
     tcase_add_loop_test(t, an_abort_at_every_stage, TAKEN, OWNED);
     tcase_add_test(t, steps_keep_their_order);
+    tcase_add_test(t, a_broken_target_freezes_nobody);
     tcase_add_test(t, the_source_is_destroyed_afterwards);
     tcase_add_test(t, promises_are_kept);
     suite_add_tcase(s, t);
