@@ -378,6 +378,8 @@ static void reopen_run(struct io_work *work)
         engine_close(r->db);
     r->db = NULL;
     enum err e = replica_swap_recover(r->path);
+    if (e == ERR_OK) /* at the start it may have come to neither this nor the tombstone */
+        e = replica_stamp_check(r->path, r->core->wal_id, w->msg, sizeof w->msg);
     if (e == ERR_OK)
         e = engine_open(r->core->node->engine, path, false, &r->db, w->msg, sizeof w->msg);
     if (e == ERR_OK)
@@ -385,6 +387,19 @@ static void reopen_run(struct io_work *work)
     if (e == ERR_OK && w->shard.group != r->shard.group)
         e = ERR_FOREIGN;
     w->result = e;
+}
+
+static void reopened(struct replica *r, const struct group_position *position)
+{
+    const struct tombstones *t = &r->core->tombstones;
+    if (tombstones_has(t, r->shard.group, r->shard.replica)) {
+        r->tombstone = t->version;
+        r->doomed = true;
+        return;
+    }
+    replica_run(r, position, false);
+    log_info("replica_reopened", "core=%u group=%llu index=%llu", r->core->number,
+             (ull)r->shard.group, (ull)position->index);
 }
 
 static void reopen_done(struct io_work *work)
@@ -404,9 +419,7 @@ static void reopen_done(struct io_work *work)
         engine_batch_clear(r->batch);
         engine_db_stats(r->db, &r->stats);
         r->state = REPLICA_STOPPED;
-        replica_run(r, &w->position, false);
-        log_info("replica_reopened", "core=%u group=%llu index=%llu", r->core->number,
-                 (ull)r->shard.group, (ull)w->position.index);
+        reopened(r, &w->position);
     }
     free(w);
 }

@@ -4,6 +4,7 @@
 
 #include "common/base/mem.h"
 #include "shardd/command.h"
+#include "shardd/replica_stamp.h"
 #include "shardd/session.h"
 
 static struct world w;
@@ -125,6 +126,47 @@ START_TEST(test_heals)
     ck_assert_str_eq(a.value, "two");
     ck_assert_uint_eq(a.version, version);
     ck_assert_uint_gt(client_call(&c, put_of("k", "three")).version, version);
+}
+END_TEST
+
+static void bury_unopened(struct world *world, void *arg)
+{
+    (void)arg;
+    tombstones_add(&world->core->tombstones, 1, 1);
+    break_by_disk(world, NULL);
+}
+
+static void is_there(struct world *world, void *arg)
+{
+    *(bool *)arg = core_find_replica(world->core, 1) != NULL;
+}
+
+/* At the start neither could be looked at, for the disk's sake: it must not come back by the way on
+ * which others heal. */
+START_TEST(test_destroyed_does_not_heal)
+{
+    bool there = true;
+    world_call(&w, bury_unopened, NULL);
+    for (unsigned i = 0; i < 300 && there; i++) {
+        usleep(20000);
+        world_call(&w, is_there, &there);
+    }
+    ck_assert(!there);
+}
+END_TEST
+
+START_TEST(test_without_its_log_does_not_heal)
+{
+    char path[600];
+    bool leads = false;
+    snprintf(path, sizeof path, "%s/groups/1", w.dir);
+    ck_assert_int_eq(replica_stamp_write(path, w.core->wal_id + 1, 1), ERR_OK);
+    world_call(&w, break_by_disk, NULL);
+    for (unsigned i = 0; i < 100 && !leads; i++) {
+        usleep(30000);
+        world_call(&w, world_leads, &leads);
+    }
+    ck_assert(!leads);
 }
 END_TEST
 
@@ -333,6 +375,8 @@ int main(void)
     tcase_add_test(t, test_broken_serves_no_read);
     tcase_add_test(t, test_breaks_with_offloaded_read);
     tcase_add_test(t, test_heals);
+    tcase_add_test(t, test_destroyed_does_not_heal);
+    tcase_add_test(t, test_without_its_log_does_not_heal);
     tcase_add_test(t, test_change_counted_once);
     tcase_add_test(t, test_destroy_needs_its_number);
     tcase_add_test(t, test_destroy_leaves_nothing);
