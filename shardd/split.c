@@ -233,8 +233,11 @@ static void go(struct replica *r)
     r->split.next.kind = 0;
     if (!r->split.prepared || !replica_is_leader(r))
         return;
-    /* Whatever has changed since it was ordered: the order comes again. */
-    enum err e = replica_propose_change(r, &c);
+    /* Whatever has changed since it was ordered: the order comes again. The child sits where the
+     * shard sat then, so its members must be those of then. */
+    bool same = c.epoch.range == r->shard.epoch.range &&
+                c.epoch.members == r->shard.epoch.members && !group_changing(r->group);
+    enum err e = same ? replica_propose_change(r, &c) : ERR_WRONG_EPOCH;
     if (e != ERR_OK)
         log_info("split_put_off", "core=%u group=%llu child=%llu error=%s", r->core->number,
                  (ull)r->shard.group, (ull)c.other.group, err_name(e));

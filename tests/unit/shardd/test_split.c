@@ -291,6 +291,42 @@ START_TEST(a_write_under_way_is_sent_on)
 }
 END_TEST
 
+static void order_and_add(struct world *world, void *arg)
+{
+    struct replica *r = replica_of(1);
+    struct group_conf conf = r->applied.conf;
+    enum err e;
+    order(world, &e);
+    ck_assert_int_eq(e, ERR_OK);
+    conf.member[conf.n++] = (struct group_member){99, 2, GROUP_STANDBY};
+    ck_assert_int_eq(group_change(r->group, &conf), ERR_OK);
+    (void)arg;
+}
+
+static void is_put_off(struct world *world, void *arg)
+{
+    const struct replica *r = replica_of(1);
+    (void)world;
+    *(bool *)arg = r->split.next.kind == 0 && r->shard.epoch.members == 2;
+}
+
+/* A late step of another operator changes the members between PREPARE and SPLIT: the child would
+ * sit where the parent does not. */
+START_TEST(members_that_change_put_it_off)
+{
+    bool off = false;
+    world_call(&w, order_and_add, NULL);
+    for (unsigned i = 0; i < 500 && !off; i++) {
+        usleep(10000);
+        world_call(&w, is_put_off, &off);
+    }
+    ck_assert(off);
+    usleep(200000);
+    struct look l = look();
+    ck_assert(!l.split && !l.pending && !l.child);
+}
+END_TEST
+
 static void try_steps(struct world *world, void *arg)
 {
     static const struct {
@@ -396,6 +432,7 @@ int main(void)
     tcase_add_test(t, a_child_that_is_there_stays);
     tcase_add_test(t, a_child_that_was_destroyed_stays_away);
     tcase_add_test(t, a_write_under_way_is_sent_on);
+    tcase_add_test(t, members_that_change_put_it_off);
     tcase_add_test(t, steps_that_do_not_fit);
     tcase_add_loop_test(t, a_database_from_elsewhere, 0, 2);
     suite_add_tcase(s, t);
