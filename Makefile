@@ -113,7 +113,7 @@ $(BUILD)/lib/libkvclient.a: $(CLIENT_OBJS)
 
 $(BUILD)/lib/kvclient.pc: client/kvclient.pc.in
 	@mkdir -p $(@D)
-	@sed 's|@PREFIX@|$(PREFIX)|' $< > $@
+	@sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' $< > $@
 
 # ---- unit tests: tests/unit/<room>/test_<stem>.c, one Check binary a file ----
 UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
@@ -144,16 +144,7 @@ quickstart: ## Install what is missing, build, start a local cluster and use it
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@KVCTL=$(BUILD)/bin/kvctl deploy/quickstart.sh
 
-.PHONY: install
-install: ## Install programs, library, header and pkg-config file (DESTDIR=, PREFIX=)
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(BUILD)/lib/libkvclient.so.1 $(DESTDIR)$(PREFIX)/lib
-	ln -sf libkvclient.so.1 $(DESTDIR)$(PREFIX)/lib/libkvclient.so
-	install -m 644 $(BUILD)/lib/libkvclient.a $(DESTDIR)$(PREFIX)/lib
-	install -m 644 $(BUILD)/lib/kvclient.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 644 client/kvclient.h $(DESTDIR)$(PREFIX)/include
+-include deploy/deploy.mk
 
 .PHONY: deps
 deps: ## Install what is missing (Debian packages; root or sudo)

@@ -49,6 +49,28 @@ static void take_nodes(const struct server *s, struct http_sample *out)
     }
 }
 
+static void take_groups(const struct server *s, struct http_sample *out)
+{
+    const struct cluster *c = &s->fsm.cluster;
+    uint64_t now = io_now(s->io);
+    out->groups = c->n_groups;
+    for (uint32_t i = 0; i < c->n_groups && out->leads; i++) {
+        const struct shard_desc *d = &c->groups[i].desc;
+        uint32_t voters = 0, up = 0;
+        for (uint32_t k = 0; k < d->n_replicas; k++) {
+            const struct cluster_node *n = cluster_find_node(c, d->replica[k].node);
+            if (d->replica[k].role != GROUP_VOTER)
+                continue;
+            enum liveness_state state = liveness_state(&s->live, d->replica[k].node, now);
+            voters++;
+            up += n && n->state != CLUSTER_NODE_LOST && state != LIVE_DOWN && state != LIVE_SUSPECT;
+        }
+        out->groups_leaderless += liveness_leader(&s->live, &c->groups[i]) == 0;
+        out->groups_lost += up < voters / 2 + 1;
+        out->groups_short += up < s->driver.options.plan.replicas;
+    }
+}
+
 void http_sample_take(struct server *s, struct http_sample *out)
 {
     const struct cluster *c = &s->fsm.cluster;
@@ -61,9 +83,6 @@ void http_sample_take(struct server *s, struct http_sample *out)
     out->map_version = c->map_version;
     out->heartbeats = s->heartbeats;
     out->members = s->members.n;
-    out->groups = c->n_groups;
-    for (uint32_t i = 0; i < c->n_groups && out->leads; i++)
-        out->groups_leaderless += liveness_leader(&s->live, &c->groups[i]) == 0;
     for (uint32_t i = 0; i < c->n_operators; i++) {
         const struct cluster_operator *o = &c->operators[i];
         if (o->kind < SAMPLE_KINDS)
@@ -71,6 +90,7 @@ void http_sample_take(struct server *s, struct http_sample *out)
     }
     memcpy(out->ended, c->ended, sizeof(out->ended));
     take_nodes(s, out);
+    take_groups(s, out);
     out->sessions = s->n_sessions;
     out->requests = s->n_requests;
     out->raft = *group_set_stats(s->groups);
@@ -109,6 +129,13 @@ static void cluster(const struct http_sample *h, struct buf *b)
     GAUGE("shardkv_placement_groups", "Groups in the map.", h->groups);
     GAUGE("shardkv_placement_groups_leaderless",
           "Groups without a known leader; only the placement leader knows.", h->groups_leaderless);
+    GAUGE("shardkv_placement_groups_short",
+          "Groups with fewer voters on nodes that are up than placement.replicas; only the leader "
+          "knows.",
+          h->groups_short);
+    GAUGE("shardkv_placement_groups_lost",
+          "Groups without a majority of voters on nodes that are up; only the leader knows.",
+          h->groups_lost);
     metric_family(b, METRIC_GAUGE, "shardkv_placement_nodes",
                   "Nodes, by state; only the placement leader knows who is up.");
     for (unsigned i = 0; i < STATES; i++)

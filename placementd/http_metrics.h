@@ -12,7 +12,7 @@ struct http_sample {
     bool leads, paused;
     uint32_t leader, self;
     uint64_t map_version, heartbeats, term;
-    uint32_t members, groups, groups_leaderless;
+    uint32_t members, groups, groups_leaderless, groups_short, groups_lost;
     uint32_t node_states[8]; /* in the order of http_metrics.c's names */
     uint32_t running[SAMPLE_KINDS], queued[SAMPLE_KINDS];
     uint64_t ended[SAMPLE_KINDS][CLUSTER_ENDS];

@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "common/base/exit_code.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/version.h"
@@ -107,7 +108,7 @@ static int run(const struct args *args, struct settings *settings, struct data_d
     notify_status("replaying the log");
     enum err e = server_open(&server, settings, dir, msg, sizeof(msg));
     if (e != ERR_OK)
-        return fail(1, "", msg[0] ? msg : err_text(e));
+        return fail(exit_code_of(e), "", msg[0] ? msg : err_text(e));
     if (settings->listen_http[0])
         e = placement_http_start(&server, &settings->http, &http, msg, sizeof(msg));
     struct supervisor supervisor = {.server = &server,
@@ -118,7 +119,8 @@ static int run(const struct args *args, struct settings *settings, struct data_d
     if (e != ERR_OK || !supervisor_start(&supervisor)) {
         placement_http_stop(http);
         server_close(&server);
-        return fail(1, "", msg[0] ? msg : "cannot start a thread: check the limit (ulimit -u)");
+        return fail(EXIT_CODE_FAILED, "",
+                    msg[0] ? msg : "cannot start a thread: check the limit (ulimit -u)");
     }
     log_info("ready", "member=%u client=%s members=%u http=%s version=%s pid=%d", server.self->id,
              server.self->client_addr, server.members.n,
@@ -129,7 +131,7 @@ static int run(const struct args *args, struct settings *settings, struct data_d
     placement_http_stop(http);
     server_close(&server);
     log_info("stopped", "member=%llu clean=%d", (unsigned long long)settings->node_id, e == ERR_OK);
-    return e == ERR_OK ? 0 : 1;
+    return e == ERR_INTERNAL ? EXIT_CODE_STORAGE : exit_code_of(e);
 }
 
 static enum err open_dir(struct settings *s, struct data_dir *dir, char *msg, size_t n)
@@ -175,7 +177,7 @@ static int serve(const struct args *args, struct settings *s)
     enum log_level level;
     enum err e = read_settings(args, s, msg, sizeof(msg));
     if (e != ERR_OK)
-        return fail(2, "", msg[0] ? msg : err_text(e));
+        return fail(EXIT_CODE_CONFIG, "", msg[0] ? msg : err_text(e));
     if (args->check) {
         print_config(s);
         return 0;
@@ -184,7 +186,7 @@ static int serve(const struct args *args, struct settings *s)
         log_set_level(level);
     e = open_dir(s, &dir, msg, sizeof(msg));
     if (e != ERR_OK)
-        return fail(1, "", msg[0] ? msg : err_text(e));
+        return fail(exit_code_of(e), "", msg[0] ? msg : err_text(e));
     int code = run(args, s, &dir);
     data_dir_close(&dir);
     return code;

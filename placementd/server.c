@@ -354,29 +354,32 @@ static enum err driver_propose(void *arg, const struct cluster_command *cmd, uin
     return fsm_propose(&((struct server *)arg)->fsm, cmd, index, term);
 }
 
-static void init_driver(struct server *s)
+void server_apply_settings(struct server *s)
 {
     const struct settings *from = s->settings;
-    struct driver_options o = {
-        .plan = {.replicas = (uint32_t)from->replicas,
-                 .max_moves = (uint32_t)from->max_moves,
-                 .max_operators = (uint32_t)from->max_operators,
-                 .split_bytes = from->split_size,
-                 .split_ops = from->split_ops,
-                 .max_groups = (uint32_t)from->max_groups,
-                 .hysteresis_percent = (unsigned)from->hysteresis,
-                 .disk_full_percent = (unsigned)from->disk_full,
-                 .balance = from->auto_rebalance},
-        .down_after_ns = from->down_after_ms * NS_PER_MS,
-        .stall_ms = from->stall_after_ms,
-        .arg = s,
-        .propose = driver_propose,
-    };
-    driver_init(&s->driver, &o);
-    liveness_init(&s->live, 0);
+    struct driver_options *o = &s->driver.options;
+    o->plan = (struct plan_options){.replicas = (uint32_t)from->replicas,
+                                    .max_moves = (uint32_t)from->max_moves,
+                                    .max_operators = (uint32_t)from->max_operators,
+                                    .split_bytes = from->split_size,
+                                    .split_ops = from->split_ops,
+                                    .max_groups = (uint32_t)from->max_groups,
+                                    .hysteresis_percent = (unsigned)from->hysteresis,
+                                    .disk_full_percent = (unsigned)from->disk_full,
+                                    .balance = from->auto_rebalance};
+    o->down_after_ns = from->down_after_ms * NS_PER_MS;
+    o->stall_ms = from->stall_after_ms;
     s->live.suspect_ns = from->suspect_after_ms * NS_PER_MS;
     s->live.down_ns = from->down_at_ms * NS_PER_MS;
     s->live.stall_ns = from->stall_after_ms * NS_PER_MS;
+}
+
+static void init_driver(struct server *s)
+{
+    struct driver_options o = {.arg = s, .propose = driver_propose};
+    driver_init(&s->driver, &o);
+    liveness_init(&s->live, 0);
+    server_apply_settings(s);
     s->steps = mem_alloc(HEARTBEAT_STEPS_MAX * sizeof(*s->steps));
 }
 

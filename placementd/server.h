@@ -53,6 +53,8 @@ MUST_USE enum err server_open(struct server *s, const struct settings *settings,
 /* Runs until server_stop() or a fatal error (ERR_INTERNAL). */
 MUST_USE enum err server_run(struct server *s);
 void server_stop(struct server *s); /* on the loop */
+/* Puts [placement] of the settings into force; on the loop, or before it runs. */
+void server_apply_settings(struct server *s);
 void server_close(struct server *s);
 
 /* The state and what was heard, now: for driver_add() and the like, on the leader. */

@@ -24,6 +24,8 @@ const struct config_key settings_keys[] = {
      "address for the other members; this member's entry in cluster.members if empty"},
     {"listen", "http", CONFIG_STRING, AT(listen_http), "", 0, 63,
      "address for health, metrics and status; empty: none"},
+    {"listen", "insecure", CONFIG_BOOL, AT(insecure), "false", 0, 0,
+     "allow addresses other than loopback although there is no TLS"},
     {"raft", "election-timeout", CONFIG_DURATION_MS, AT(election_timeout_ms), "500ms", 50, 60000,
      "silence of the leader after which a member stands for election"},
     {"raft", "heartbeat", CONFIG_DURATION_MS, AT(heartbeat_ms), "100ms", 10, 10000,
@@ -74,7 +76,7 @@ static enum err address(const char *key, const char *text, bool insecure, struct
     if (!io_addr_is_loopback(out) && !insecure) {
         snprintf(msg, n,
                  "%s: %s is not a loopback address and there is no TLS: use 127.0.0.1, or give "
-                 "--insecure on a network that you trust",
+                 "--insecure (listen.insecure=true) on a network that you trust",
                  key, text);
         return ERR_CONFIG;
     }
@@ -107,6 +109,7 @@ static enum err check_members(struct settings *s, bool insecure, char *msg, size
 enum err settings_check(struct settings *s, bool insecure, char *msg, size_t n)
 {
     enum log_level level;
+    insecure = insecure || s->insecure;
     if (!s->data_dir[0]) {
         snprintf(msg, n,
                  "node.data-dir is not set: name a directory for the log and the state, as "

@@ -12,6 +12,7 @@ struct settings {
     char *data_dir, *name;
     char *cluster_name, *cluster_members;
     char *listen_client, *listen_peer, *listen_http; /* listen_http "": no HTTP */
+    bool insecure;
     uint64_t election_timeout_ms, heartbeat_ms;
     uint64_t segment_size;
     uint64_t replicas, groups;

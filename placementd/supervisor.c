@@ -29,19 +29,12 @@ void supervisor_block_signals(void)
 
 /* ---- reload ---- */
 
-/* Keys whose value is looked up each time it is needed. */
-static const char *const reloadable[][2] = {
-    {"log", "level"},
-    {"placement", "replicas"},
-    {"placement", "groups"},
-};
-
+/* The log's level and all of [placement]. What is left needs other sockets, files or agreement of
+ * the other members. */
 static bool is_reloadable(const struct config_key *k)
 {
-    for (unsigned i = 0; i < sizeof(reloadable) / sizeof(reloadable[0]); i++)
-        if (strcmp(k->section, reloadable[i][0]) == 0 && strcmp(k->key, reloadable[i][1]) == 0)
-            return true;
-    return false;
+    return strcmp(k->section, "placement") == 0 ||
+           (strcmp(k->section, "log") == 0 && strcmp(k->key, "level") == 0);
 }
 
 struct reload {
@@ -56,22 +49,23 @@ static void deliver_reload(struct io_mail *mail, void *server)
     struct settings *now = r->supervisor->settings;
     unsigned changed = 0, waiting = 0;
     enum log_level level;
-    (void)server;
     for (size_t i = 0; i < settings_n_keys; i++) {
         const struct config_key *k = &settings_keys[i];
         if (config_same(k, now, &r->fresh))
             continue;
         if (is_reloadable(k)) {
             config_swap(k, now, &r->fresh);
+            log_info("reload_applied", "key=%s.%s", k->section, k->key);
             changed++;
         } else {
-            log_warn("reload_needs_restart", "key=%s.%s; the old value stays in force", k->section,
-                     k->key);
+            log_warn("reload_needs_restart", "key=%s.%s; the old value stays in force until then",
+                     k->section, k->key);
             waiting++;
         }
     }
     if (log_level_parse(now->log_level, &level))
         log_set_level(level);
+    server_apply_settings(server);
     log_info("reloaded", "changed=%u need_restart=%u", changed, waiting);
     config_free(settings_keys, settings_n_keys, &r->fresh);
     free(r);

@@ -114,14 +114,15 @@ fuzz: $(FUZZ:%=build/fuzz/fuzz_%)
 lint: ## Check format, include rules and shell scripts
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format --dry-run -Werror
 	@tests/tidy.sh
-	@shellcheck deploy/*.sh tests/*.sh tests/cluster/*.sh
+	@shellcheck deploy/*.sh deploy/man/*.sh deploy/debian/* tests/*.sh tests/cluster/*.sh tests/deploy/*.sh
 
 .PHONY: check
-check: ## Everything: unit tests, fuzz corpora, simulator (SEEDS=2000), cluster tests
+check: ## Everything: unit tests, fuzz corpora, simulator (SEEDS=2000), deployment, cluster tests
 check: all $(BUILD)/bin/lincheck
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory fuzz-replay
 	@$(MAKE) --no-print-directory sim
+	@$(MAKE) --no-print-directory deploy-test
 	@KV_BIN=$(CURDIR)/$(BUILD)/bin tests/cluster/run.sh
 
 $(BUILD)/tests/bench/bench_limits: tests/bench/bench_limits.c

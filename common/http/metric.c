@@ -1,8 +1,10 @@
 #include "common/http/metric.h"
 
+#include <dirent.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/version.h"
@@ -102,8 +104,44 @@ static double resident_bytes(void)
     return (double)pages * (double)sysconf(_SC_PAGESIZE);
 }
 
+/* Seconds since 1970: the 22nd field of stat counts ticks since the machine's start. */
+static double start_seconds(void)
+{
+    char text[1024];
+    unsigned long long ticks = 0;
+    struct timespec wall, boot;
+    FILE *f = fopen("/proc/self/stat", "re");
+    if (!f)
+        return 0;
+    size_t n = fread(text, 1, sizeof(text) - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    char *after = strrchr(text, ')'); /* the name may hold anything */
+    if (!after || sscanf(after + 1,
+                         " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                         "%*s %*s %llu",
+                         &ticks) != 1)
+        return 0;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    return (double)(wall.tv_sec - boot.tv_sec) + (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+static double open_files(void)
+{
+    double n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    if (!d)
+        return 0;
+    for (struct dirent *e = readdir(d); e; e = readdir(d))
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n - 1; /* the directory itself */
+}
+
 void metric_process(struct buf *b)
 {
+    struct rlimit files = {0};
     struct rusage use = {0};
     (void)getrusage(RUSAGE_SELF, &use);
     double cpu = (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
@@ -113,4 +151,10 @@ void metric_process(struct buf *b)
     metric_one(b, METRIC_COUNTER, "process_cpu_seconds_total", "CPU time used.", cpu);
     metric_one(b, METRIC_GAUGE, "process_resident_memory_bytes", "Resident memory.",
                resident_bytes());
+    metric_one(b, METRIC_GAUGE, "process_start_time_seconds", "Start, in seconds since 1970.",
+               start_seconds());
+    metric_one(b, METRIC_GAUGE, "process_open_fds", "Open files and sockets.", open_files());
+    (void)getrlimit(RLIMIT_NOFILE, &files);
+    metric_one(b, METRIC_GAUGE, "process_max_fds", "Limit of open files and sockets.",
+               (double)files.rlim_cur);
 }
