@@ -98,6 +98,14 @@ static enum err make_dirs(const char *path)
     return ERR_OK;
 }
 
+/* What to do about a directory that may not be written to; "" for other errors. */
+static const char *remedy(enum err e)
+{
+    return e == ERR_FORBIDDEN ? ": it must belong to the user that the daemon runs as; a unit of "
+                                "systemd needs ReadWritePaths= for a directory of its own"
+                              : "";
+}
+
 static void look_for_strangers(void *arg, const char *name, bool is_dir)
 {
     bool *found = arg;
@@ -127,7 +135,8 @@ static enum err stamp_new(struct data_dir *d, const char *program, const char *n
     if (e == ERR_OK)
         e = data_dir_save(d);
     if (e != ERR_OK)
-        snprintf(msg, n, "cannot write the stamp into %s: %s", d->path, fs_last_error());
+        snprintf(msg, n, "cannot write the stamp into %s: %s%s", d->path, fs_last_error(),
+                 remedy(e));
     return e;
 }
 
@@ -181,7 +190,7 @@ enum err data_dir_open(const char *path, const char *program, const char *name, 
     snprintf(d.path, sizeof d.path, "%s", path);
     enum err e = make_dirs(path);
     if (e != ERR_OK) {
-        snprintf(msg, n, "cannot make %s: %s", path, fs_last_error());
+        snprintf(msg, n, "cannot make %s: %s%s", path, fs_last_error(), remedy(e));
         return e;
     }
     file_in(&d, "lock", file);
@@ -191,7 +200,7 @@ enum err data_dir_open(const char *path, const char *program, const char *name, 
         return e;
     }
     if (e != ERR_OK) {
-        snprintf(msg, n, "cannot lock %s: %s", file, fs_last_error());
+        snprintf(msg, n, "cannot lock %s: %s%s", file, fs_last_error(), remedy(e));
         return e;
     }
     file_in(&d, "stamp", file);
