@@ -69,9 +69,34 @@ static void *get(struct map *m, uint64_t key, size_t size)
     return v;
 }
 
+static bool within(uint64_t since, uint64_t span, uint64_t now)
+{
+    return since != 0 && now - since < span;
+}
+
+/* A new range has a load of its own, known when the nodes' counters have settled; under a new
+ * leader the group has the load that it had. */
+static void average(struct live_group *g, uint64_t reads, uint64_t writes, uint64_t now)
+{
+    uint64_t max = UINT64_MAX / 1000 / 4;
+    uint64_t milli = ((reads < max ? reads : max) + (writes < max ? writes : max)) * 1000;
+    bool fresh = g->load_at == 0 || within(g->range_since, LIVENESS_SETTLE_NS, now);
+    uint64_t passed = now - g->load_at;
+    g->load_at = now;
+    if (fresh || passed >= LIVENESS_AVERAGE_NS) {
+        g->load_milli = milli;
+    } else if (!within(g->leader_since, LIVENESS_SETTLE_NS, now)) {
+        double part = (double)passed / (double)LIVENESS_AVERAGE_NS;
+        g->load_milli = (uint64_t)((double)g->load_milli * (1 - part) + (double)milli * part);
+    }
+}
+
 static void take_leader(struct live_group *g, const struct msg_group_status *s, uint64_t now)
 {
     uint64_t behind = 0;
+    if (g->heard && s->epoch.range != g->epoch.range)
+        g->range_since = now;
+    average(g, s->reads, s->writes, now);
     g->heard = now;
     g->bytes = s->bytes;
     g->keys = s->keys;
@@ -103,6 +128,8 @@ static bool take_status(struct live_group *g, const struct msg_group_status *s, 
     bool leads = s->state == MSG_REPLICA_LEADER;
     uint64_t leader = leads ? s->replica : s->leader;
     if (leader && (s->term > g->term || (s->term == g->term && (leads || g->leader == 0)))) {
+        if (before && leader != before)
+            g->leader_since = now;
         g->term = s->term;
         g->leader = leader;
     }
@@ -206,6 +233,17 @@ uint64_t liveness_leader(const struct liveness *l, const struct cluster_group *g
     if (!live || cluster_replica_index(g, live->leader) < 0)
         return 0;
     return live->leader;
+}
+
+uint64_t liveness_load(const struct live_group *g)
+{
+    return (g->load_milli + 500) / 1000;
+}
+
+bool liveness_unsettled(const struct live_group *g, uint64_t now)
+{
+    return within(g->leader_since, LIVENESS_CALM_NS, now) ||
+           within(g->range_since, LIVENESS_CALM_NS, now);
 }
 
 void liveness_tell(struct liveness *l, const struct cluster *c, uint64_t now,

@@ -14,6 +14,12 @@
 #define LIVENESS_SUSPECT_NS (5 * NS_PER_S)
 #define LIVENESS_DOWN_NS (20 * NS_PER_S)
 #define LIVENESS_STALL_NS (120 * NS_PER_S)
+/* Load that leaders are balanced by: averaged over some 30 s, for clients come in waves. A new
+ * leader has counted nothing yet: its figures count only when it has led for SETTLE. A group whose
+ * leader or range has just changed is left in peace for CALM. */
+#define LIVENESS_AVERAGE_NS (30 * NS_PER_S)
+#define LIVENESS_SETTLE_NS (20 * NS_PER_S)
+#define LIVENESS_CALM_NS (60 * NS_PER_S)
 
 enum liveness_state { LIVE_UNKNOWN, LIVE_UP, LIVE_SUSPECT, LIVE_DOWN };
 
@@ -44,6 +50,9 @@ struct live_group {
     uint64_t term, leader; /* replica id of the newest term known */
     /* as its leader last said */
     uint64_t bytes, keys, reads, writes;
+    /* thousandths of a request a second: the average; when it was brought up to date, 0: never */
+    uint64_t load_milli, load_at;
+    uint64_t leader_since, range_since; /* last change that we have seen; 0: none */
     struct shard_epoch epoch;
     uint16_t first_slot, last_slot;
     uint8_t phase;
@@ -82,6 +91,10 @@ enum liveness_state liveness_state(const struct liveness *l, uint32_t node, uint
 const char *liveness_state_name(enum liveness_state s);
 /* The hint: replica id of the group's leader; 0: not known, or no replica of the group any more. */
 uint64_t liveness_leader(const struct liveness *l, const struct cluster_group *g);
+/* Requests a second on average: what leaders are balanced by. */
+uint64_t liveness_load(const struct live_group *g);
+/* Its leader or range has changed only just now: not to be balanced. */
+bool liveness_unsettled(const struct live_group *g, uint64_t now);
 /* Calls fn for each node whose state is another than when last told. */
 void liveness_tell(struct liveness *l, const struct cluster *c, uint64_t now,
                    void (*fn)(void *arg, const struct cluster_node *n, enum liveness_state was,

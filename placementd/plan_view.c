@@ -119,6 +119,8 @@ static void build_group(const struct builder *b, const struct cluster_group *g,
         out->keys = live->keys;
         out->reads = live->reads;
         out->writes = live->writes;
+        out->requests = liveness_load(live);
+        out->unsettled = liveness_unsettled(live, b->now);
     }
     for (uint32_t i = 0; i < desc->n_replicas; i++) {
         const struct shard_replica *r = &desc->replica[i];

@@ -205,7 +205,7 @@ uint64_t fit_weight(const struct plan_group *g)
 
 uint64_t fit_leader_weight(const struct plan_group *g)
 {
-    return at_most(g->reads, FIT_OPS_MAX) + at_most(g->writes, FIT_OPS_MAX) + FIT_LEADER_WEIGHT;
+    return at_most(g->requests, FIT_OPS_MAX) + FIT_LEADER_WEIGHT;
 }
 
 double fit_level(const struct fit *f, uint32_t node, uint64_t add, uint64_t sub)

@@ -1,7 +1,8 @@
 /* Leaders go by load: reads and writes a second, and a little for each group, so that idle groups
  * are spread by count. A transfer is proposed only if it gains (fit_gains()): the sum of the
  * squares of the loads falls with every one, so they end, and none is undone while loads stay as
- * they are.
+ * they are. Loads are averages, and a group whose leader has just changed is left in peace,
+ * whatever they say.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,7 +77,7 @@ static uint32_t list_led(const struct fit *f, uint32_t node, struct led *out)
         uint32_t a = f->by_node[f->node[node].first + k];
         uint32_t g = a / LIMIT_GROUP_MEMBERS;
         if (fit_leader(&f->v->groups[g]) == (int)(a % LIMIT_GROUP_MEMBERS) && !f->taken[g] &&
-            fit_has_quorum(f, g))
+            !f->v->groups[g].unsettled && fit_has_quorum(f, g))
             out[n++] = (struct led){fit_leader_weight(&f->v->groups[g]), g};
     }
     qsort(out, n, sizeof(*out), led_compare);

@@ -33,7 +33,9 @@ struct plan_node {
 struct plan_group {
     const struct shard_desc *desc; /* borrowed; leader: the hint (0: not known) */
     uint64_t bytes, keys;          /* of one replica */
-    uint64_t reads, writes;        /* a second */
+    uint64_t reads, writes;        /* a second, of late */
+    uint64_t requests;             /* a second, averaged: what leaders are balanced by */
+    bool unsettled;                /* leader or range has just changed: no balancing of leaders */
     bool busy;                     /* an operator is under way or waiting: leave it alone */
     uint16_t lagging;              /* bit i: replica i is known not to have caught up, or broken */
     uint16_t missing;              /* bit i: replica i was wiped or is broken: replace it at once */

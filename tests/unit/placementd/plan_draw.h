@@ -3,9 +3,10 @@
  *   "n1 za h1 100G/40G up; n2 - h2 100G/40G draining; ..."   nodes: zone ("-": none), host,
  *       size/used, then words: up suspect down dead draining maint in=N out=N inb=BYTES
  * downs=SECONDS "g1 n1* n2 n3 1G; ..."  groups: members (* leads, ~ lags, ! is missing, ? is a
- * standby), then bytes, r=N w=N keys=N busy. Slots are shared out evenly; replica i (from 1) of
- * group g has the id g * 10 + i "opt balance replicas=1 ..."  options answers: "move g1 n1>n4;
- * replace g1 n3>n4; transfer g1 n1>n2; add g1 >n4; remove g1 n3; split g1 @8192; merge g1 into g2"
+ * standby), then bytes, r=N w=N keys=N busy unsettled. Slots are shared out evenly; replica i (from
+ * 1) of group g has the id g * 10 + i "opt balance replicas=1 ..."  options answers: "move g1
+ * n1>n4; replace g1 n3>n4; transfer g1 n1>n2; add g1 >n4; remove g1 n3; split g1 @8192; merge g1
+ * into g2"
  *
  * Owner: the test. */
 #ifndef TEST_PLAN_DRAW_H
@@ -137,6 +138,8 @@ DRAW_UNUSED static void draw_group(struct drawing *d, char **words, int n)
         const char *w = words[i];
         if (w[0] == 'n')
             draw_member(g, s, w);
+        else if (strcmp(w, "unsettled") == 0)
+            g->unsettled = true;
         else if (strcmp(w, "busy") == 0)
             g->busy = true;
         else if (w[0] >= '0' && w[0] <= '9')
@@ -144,6 +147,7 @@ DRAW_UNUSED static void draw_group(struct drawing *d, char **words, int n)
         else if (!draw_value(w, "r", &g->reads) && !draw_value(w, "w", &g->writes))
             ck_assert_msg(draw_value(w, "keys", &g->keys), "unknown word of a group: %s", w);
     }
+    g->requests = g->reads + g->writes;
 }
 
 DRAW_UNUSED static void draw_option(struct plan_options *o, const char *w)

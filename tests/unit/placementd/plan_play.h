@@ -95,6 +95,7 @@ PLAY_UNUSED static void play_open(struct played *p, uint32_t nodes, uint32_t mor
             .keys = 1000,
             .reads = 500 + rng_below(&rng, 1000),
         };
+        p->groups[g].requests = p->groups[g].reads;
         p->descs[g].leader = p->descs[g].replica[0].replica;
         for (uint32_t i = 0; i < 3; i++)
             p->nodes[p->descs[g].replica[i].node - 1].disk_free -= p->groups[g].bytes;

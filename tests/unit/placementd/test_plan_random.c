@@ -50,6 +50,8 @@ static void make_group(struct rng *r, uint32_t g)
     groups[g] = (struct plan_group){.desc = d, .keys = 1 + rng_below(r, 5)};
     groups[g].bytes = rng_below(r, 3) ? rng_below(r, 3 * GIB) : rng_below(r, 30) * GIB;
     groups[g].reads = rng_below(r, 2) ? rng_below(r, 5000) : 0;
+    groups[g].requests = groups[g].reads;
+    groups[g].unsettled = rng_below(r, 8) == 0;
     while (d->n_replicas < n) {
         uint32_t i = (uint32_t)rng_below(r, v.n_nodes);
         if (used[i])

@@ -196,6 +196,10 @@ START_TEST(test_leaders)
         {N1 N2 N3 "opt balance; g1 n1* n2 n3 1G r=2000; g2 n1* n2 n3 1G w=2000;"
                   "g3 n1* n2 n3 1G r=2000",
          "transfer g1 n1>n2; transfer g2 n1>n3", "n1 leads 300% of the mean"},
+        /* whose leader has just changed is left in peace */
+        {N1 N2 N3 "opt balance; g1 n1* n2 n3 1G r=2000 unsettled; g2 n1* n2 n3 1G w=2000;"
+                  "g3 n1* n2 n3 1G r=2000 unsettled",
+         "transfer g2 n1>n2", NULL},
         /* idle ones by number */
         {N1 N2 N3 "opt balance; g1 n1* n2 n3 1G; g2 n1* n2 n3 1G; g3 n3* n2 n1 1G",
          "transfer g1 n1>n2", NULL},
