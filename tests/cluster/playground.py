@@ -285,11 +285,12 @@ class Playground:
         died = self.died()
         said, left = self.abandon()
         bad = [excerpt for name in self.names() for excerpt in self.fatal(name)]
+        last = "".join("\n" + self.tail(name, 40) for name in died)
         shutil.rmtree(self.tmp, ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         if not verify:
             return
-        check(not died, "ended by themselves: %s" % died)
+        check(not died, "ended by themselves: %s%s" % (died, last))
         check(not bad, "in the logs:\n%s" % "\n".join(bad[:120]))
         check(not left, "left behind after stop: %s" % [self.seen[pid] for pid in left])
         check("killed" not in said, "stop: %s" % said)
