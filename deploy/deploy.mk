@@ -12,7 +12,7 @@ VERSION    := $(shell sed -n 's/^\#define SHARDKV_VERSION "\(.*\)"/\1/p' common/
 # Man pages: deploy/man/<name>.<section>.scd. The page of the settings is made of the samples.
 MAN := $(patsubst deploy/man/%.scd,$(BUILD)/man/%,$(sort $(wildcard deploy/man/*.scd))) \
     $(addprefix $(BUILD)/man/,shardkv.toml.5 kvctl.1 kvbench.1)
-scdoc = mkdir -p $(@D) && SOURCE_DATE_EPOCH=$(EPOCH) scdoc <$(1) >$@
+scdoc = mkdir -p $(@D) && SOURCE_DATE_EPOCH=$(EPOCH) scdoc <$(1) >$@ || { rm -f $@; exit 1; }
 # The pages of kvctl and kvbench come from their own help, the settings' from the samples.
 $(BUILD)/man/shardkv.toml.5: deploy/man/settings.sh deploy/config/shardd.toml deploy/config/placementd.toml
 	@mkdir -p $(@D) && $^ >$@.scd && $(call scdoc,$@.scd)

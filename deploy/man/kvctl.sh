@@ -38,6 +38,7 @@ commands | while read -r command; do
     printf '*%s*%s\n' "$command" "$(printf '%s\n' "$help" | sed -n "s/^usage: kvctl $command//p")"
     printf '\t%s\n' "$(printf '%s\n' "$help" | sed -n "1s/^kvctl $command - //p")"
     printf '%s\n' "$help" | sed '1,/^usage/d' | awk '
+        { sub(/^ +/, "") }
         /./ { if (!n++ || /^(\\-|[a-z]+  )/) print ""; print "\t" $0 }'
     printf '\n'
 done

@@ -7,6 +7,7 @@ sys.dont_write_bytecode = True
 
 import common  # noqa: E402  (finds the cluster tests' helpers)
 import daemons_told  # noqa: E402
+import machine  # noqa: E402
 import packages  # noqa: E402
 import pages  # noqa: E402
 import settings  # noqa: E402
@@ -19,6 +20,7 @@ TESTS = [
     packages.installed, packages.debs, packages.manual,
     daemons_told.placementd_alone, daemons_told.shardd_waits_for_its_cluster,
     pages.endpoints, pages.metrics, pages.rules,
+    machine.lives,
 ]
 
 
