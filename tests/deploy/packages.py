@@ -2,9 +2,11 @@
 import glob
 import hashlib
 import os
+import re
 import shutil
 
 from common import (BIN, TOP, check, directory, make, must, needed, root_needed, run, run_program)
+from settings import read_keys, sample
 from units import installed_tree
 
 INSTALLED = """usr/bin/shardd usr/bin/placementd usr/bin/kvctl usr/bin/kvbench usr/include/kvclient.h
@@ -14,7 +16,7 @@ INSTALLED = """usr/bin/shardd usr/bin/placementd usr/bin/kvctl usr/bin/kvbench u
     usr/lib/sysusers.d/shardkv.conf usr/lib/tmpfiles.d/shardkv.conf etc/shardkv/shardd.toml
     etc/shardkv/placementd.toml usr/share/shardkv/prometheus/shardkv.rules.yml
     usr/share/man/man1/kvctl.1 usr/share/man/man1/kvbench.1 usr/share/man/man5/shardkv.toml.5
-    usr/share/man/man8/shardd.8 usr/share/man/man8/placementd.8""".split()
+    usr/share/man/man3/kvclient.3 usr/share/man/man8/shardd.8 usr/share/man/man8/placementd.8""".split()
 PACKAGES = ("shardkv-server", "shardkv-tools", "libkvclient1", "libkvclient-dev")
 
 
@@ -24,8 +26,7 @@ def installed():
     top = installed_tree()
     found = {os.path.relpath(os.path.join(d, f), top) for d, _, files in os.walk(top) for f in files}
     check(set(INSTALLED) <= found, "not installed: %s" % sorted(set(INSTALLED) - found))
-    strange = [f for f in found - set(INSTALLED) if not f.startswith("usr/share/man/man3/")]
-    check(not strange, "not expected: %s" % strange)
+    check(found == set(INSTALLED), "not expected: %s" % sorted(found - set(INSTALLED)))
     with open(os.path.join(top, "etc/shardkv/shardd.toml"), "a") as f:
         f.write("# mine\n")
     make("install", "DESTDIR=" + top, "PREFIX=/usr", "SYSCONFDIR=/etc/shardkv")
@@ -101,7 +102,8 @@ def debs():
 
 
 def manual():
-    """Every page renders without a warning; each command of kvctl and each key is in its page."""
+    """Every page renders without a warning; each command of kvctl, key and function is in its
+    page."""
     needed("man", "scdoc")
     top = os.path.join(installed_tree(), "usr/share/man")
     pages = sorted(glob.glob(top + "/man*/*"))
@@ -118,9 +120,13 @@ def manual():
     for line in helped.splitlines():
         command = line[2:24].strip()
         check(command and command in text["kvctl.1"], "kvctl(1) lacks \"%s\"" % command)
-    with open(os.path.join(TOP, "deploy/config/placementd.toml")) as f:
-        check("max-moves" in f.read() and "placement.max-moves" in text["shardkv.toml.5"],
-              "shardkv.toml(5) lacks placement.max-moves")
+    for name in ("shardd", "placementd"):
+        with open(sample(name)) as f:
+            for key, _, _ in read_keys(f):
+                check(key in text["shardkv.toml.5"], "shardkv.toml(5) lacks %s" % key)
+    with open(os.path.join(TOP, "client/kvclient.h")) as f:
+        for function in re.findall(r"^KV_API [^(]*?(kv_[a-z_]+)\(", f.read(), re.M):
+            check(function in text["kvclient.3"], "kvclient(3) lacks %s" % function)
     for word in text["shardd.8"], text["placementd.8"]:
         check("SIGHUP" in word and "EXIT CODES" in word, "a daemon's page lacks signals or codes")
     return "%d pages" % len(pages)
