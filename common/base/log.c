@@ -1,8 +1,12 @@
 #include "common/base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,11 +40,39 @@ void log_set_sink(void (*sink)(void *arg, enum log_level level, const char *line
     sink_arg = arg;
 }
 
-/* "2024-05-01T12:34:56.789Z LEVEL ": gives its length. */
+/* Is stderr the journal's socket? systemd.exec(5): JOURNAL_STREAM is "device:inode" of it. Looked
+ * at once: a daemon does not change its stderr. */
+static bool log_to_journal(void)
+{
+    static _Atomic int known; /* 0: not yet, 1: no, 2: yes */
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == 0) {
+        struct stat st;
+        char own[64];
+        const char *stream = getenv("JOURNAL_STREAM");
+        bool same = stream && fstat(STDERR_FILENO, &st) == 0;
+        if (same) {
+            snprintf(own, sizeof(own), "%llu:%llu", (unsigned long long)st.st_dev,
+                     (unsigned long long)st.st_ino);
+            same = strcmp(own, stream) == 0;
+        }
+        answer = same ? 2 : 1;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == 2;
+}
+
+/* "2024-05-01T12:34:56.789Z LEVEL ", or for the journal, which has a clock of its own and filters
+ * by priority (sd-daemon(3)), "<6>LEVEL ": gives its length. */
 static size_t log_prefix(char *out, size_t cap, enum log_level level)
 {
+    static const int priorities[] = {7, 6, 4, 3};
     struct timespec now;
     struct tm tm;
+    if (log_to_journal()) {
+        int k = snprintf(out, cap, "<%d>%s ", priorities[level], level_names[level]);
+        return (size_t)k;
+    }
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     size_t n = strftime(out, cap, "%Y-%m-%dT%H:%M:%S", &tm);

@@ -92,12 +92,14 @@ def lives():
             ("init", "2 groups"), ("put", "ok"), ("sandbox", "CapEff:\t0000000000000000"),
             ("sandbox", "NoNewPrivs:\t1"), ("sandbox", "Seccomp:\t2"), ("reloaded", "active"),
             ("reload_log", "reload_applied key=log.level"),
-            ("reload_log", "reload_needs_restart key=node.zone"), ("restarted", "b"),
+            ("reload_log", "reload_needs_restart key=node.zone"), ("warnings", "reload_needs_restart"),
+            ("restarted", "b"),
             ("killed", "active"), ("killed", "1"), ("after_kill", "b"), ("mistake", "failed"),
             ("mistake", "2"), ("instance", "active"), ("modes", "/var/lib/shardkv/shardd 700 shardkv"),
             ("modes", "/var/lib/shardkv/shardd@two 700 shardkv"), ("nodes", "n2"), ("removed", "0"),
             ("data", "placementd shardd shardd@two")):
         check(word in said and wanted in said[word], "%s: no \"%s\" in\n%s" % (word, wanted, text))
+    check("reload_applied" not in said["warnings"], "priorities in the journal: %s" % said["warnings"])
     stopped = said["stopped"].split()
     check(stopped == ["inactive", "success"] * 3 or stopped == ["success", "inactive"] * 3,
           "stopped: %s" % stopped)

@@ -33,6 +33,7 @@ sed -i 's/^#level = .*/level = "debug"/; s/^#zone = .*/zone = "z1"/' /etc/shardk
 systemctl reload shardd
 say reloaded systemctl is-active shardd
 say reload_log journalctl -u shardd -o cat --grep reload
+say warnings journalctl -u shardd -o cat -p warning
 systemctl restart shardd
 say restarted kvctl --timeout 10s get a
 systemctl kill -s KILL shardd
