@@ -90,6 +90,8 @@ void admin_waits_for(const struct admin_world *w, const struct cluster_operator 
                      size_t n)
 {
     const struct live_group *g = liveness_group(w->m.live, o->group);
+    /* NULL: a merge's source leaves the map before its operator ends. */
+    const struct cluster_group *group = cluster_find_group(w->m.cluster, o->group);
     out[0] = '\0';
     if (o->queued) {
         if (driver_may_begin(w->driver, w->m.cluster, o, out, n))
@@ -103,7 +105,7 @@ void admin_waits_for(const struct admin_world *w, const struct cluster_operator 
     if (g && g->refused_op == o->id && g->refused_err && g->refused_err != ERR_BUSY)
         snprintf(out + strlen(out), n - strlen(out), " (not yet: %s)",
                  err_text((enum err)g->refused_err));
-    else if (liveness_leader(w->m.live, cluster_find_group(w->m.cluster, o->group)) == 0)
+    else if (group && liveness_leader(w->m.live, group) == 0)
         snprintf(out + strlen(out), n - strlen(out), " (the group has no known leader)");
 }
 

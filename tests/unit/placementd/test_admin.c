@@ -377,6 +377,29 @@ START_TEST(test_move_and_cancel)
 }
 END_TEST
 
+/* Between the last step of a merge and its end the source is in the map no more. */
+START_TEST(test_merged_away)
+{
+    struct world *w = setup();
+    struct cluster_operator o = {.id = 1,
+                                 .kind = CLUSTER_OP_MERGE,
+                                 .group = 2,
+                                 .peer = 1,
+                                 .n_steps = 1,
+                                 .step = {{CLUSTER_STEP_MERGE_OWN, 0, 0}}};
+    cluster_add_operator(&w->c, &o);
+    cluster_remove_group(&w->c, 2);
+    ck_assert_int_eq(ask(w, "admin.operator", "s:action", "list", NULL), ERR_OK);
+    check_whole(w);
+    ck_assert_uint_eq(number(w, "operators"), 1);
+    ck_assert_int_eq(ask(w, "admin.rebalance", "s:action", "status", NULL), ERR_OK);
+    check_whole(w);
+    ck_assert_int_eq(ask(w, "admin.why", "u:operator", 1u, NULL), ERR_OK);
+    check_whole(w);
+    teardown(w);
+}
+END_TEST
+
 START_TEST(test_rebalance)
 {
     struct world *w = setup();
@@ -499,6 +522,7 @@ int main(void)
     tcase_add_test(t, test_drain);
     tcase_add_test(t, test_remove_and_maintenance);
     tcase_add_test(t, test_move_and_cancel);
+    tcase_add_test(t, test_merged_away);
     tcase_add_test(t, test_rebalance);
     tcase_add_test(t, test_why);
     tcase_add_test(t, test_map);
