@@ -97,11 +97,12 @@ const struct ctl_command ctl_commands[] = {
      "restart\n"
      "shardd'. Without CMD you are asked to do it.\n",
      cmd_rolling_restart},
-    {"playground", "start [NAME] | stop [NAME] | status | destroy  [options]",
+    {"playground", "start [NAME] | stop [NAME] | kill NAME | status | destroy  [options]",
      "a local cluster of separate processes",
      "start    starts what is not running; with a larger --nodes it grows; NAME: that process "
      "alone\n"
      "stop     stops all processes, or NAME (p1.. placementd, n1.. shardd)\n"
+     "kill     kills NAME as a power cut would: nothing is handed over\n"
      "status   shows the processes\n"
      "destroy  stops all and removes the directory\n"
      "--nodes N (3)  --groups N (8)  --cores N (1 core thread a node)  --dir D (./run)\n"
@@ -109,7 +110,9 @@ const struct ctl_command ctl_commands[] = {
      "N+201..\n"
      "and N+301..\n"
      "--set SECTION.KEY=VALUE  a setting of placementd ([placement]), of all ([log]) or of the\n"
-     "nodes (any other section); kept for later starts; what runs is not changed by it\n",
+     "nodes (any other section); kept for later starts; what runs is not changed by it.\n"
+     "         placement.down-after=30s replaces the replicas of a silent node after 30 s, not 10 "
+     "m\n",
      cmd_playground},
     {"shell", "", "type commands, with history and completion", NULL, cmd_shell},
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "client/ctl/ctl.h"
+#include "client/ctl/playground.h"
 
 #define DEFAULT_URL "kv://127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103"
 #define CLOSE_MS 100u
@@ -15,7 +16,8 @@ static void print_help(void)
     for (size_t i = 0; i < ctl_n_commands; i++)
         printf("  %-23s %s\n", ctl_commands[i].name, ctl_commands[i].what);
     printf("\noptions, before or after the command:\n"
-           "  --url URL           kv://host:port,host:port (KV_URL; default: the playground's)\n"
+           "  --url URL           kv://host:port,host:port (KV_URL; default: the playground in "
+           "./run)\n"
            "  -o FORMAT           plain, table or json\n"
            "  --timeout T         of one call: 5s, 500ms\n"
            "  --yes               do not ask\n"
@@ -78,6 +80,15 @@ static int global_option(struct ctl *ctl, int argc, char **argv, int i)
     return ok ? words : (ctl_usage(ctl, "", "%s does not know '%s'", names[k], value), -1);
 }
 
+/* Without --url and KV_URL: the playground in ./run, wherever it listens; else the usual ports. */
+static void default_url(struct ctl *ctl)
+{
+    static struct playground here; /* its URL is used to the end */
+    if (!ctl->url_given && access("run/playground.json", R_OK) == 0 &&
+        playground_open(ctl, "run", &here))
+        ctl->url = here.url;
+}
+
 int main(int argc, char **argv)
 {
     const char *url = getenv("KV_URL");
@@ -98,6 +109,7 @@ int main(int argc, char **argv)
         i += words;
     }
     int code = CTL_OK;
+    default_url(&ctl);
     if (n == 0 || strcmp(rest[0], "help") == 0 || strcmp(rest[0], "--help") == 0 ||
         strcmp(rest[0], "-h") == 0) {
         print_help();

@@ -219,6 +219,27 @@ static int stop_range(const struct ctl *ctl, const struct playground *pg, unsign
     return code;
 }
 
+/* What a power cut or a crash does: nothing is handed over, nothing is said. */
+static int kill_one(const struct ctl *ctl, const struct playground *pg, unsigned i)
+{
+    struct process p = playground_process(pg, i);
+    pid_t pid = process_pid(&p);
+    if (!pid)
+        return ctl_fail(ctl, CTL_NEGATIVE, "NOT_RUNNING", "See: kvctl playground status",
+                        "%s does not run", p.name);
+    process_signal(&p, true);
+    if (!process_wait_end(&p, KILL_MS))
+        return ctl_fail(ctl, CTL_SERVER, "TIMEOUT", NULL, "%s cannot be killed (pid %d)", p.name,
+                        (int)pid);
+    process_forget(&p);
+    if (ctl->output == CTL_JSON)
+        out_json(json_pack("{s:s,s:i}", "killed", p.name, "pid", (int)pid));
+    else
+        printf("%s (pid %d) is killed. Back: kvctl playground start %s\n", p.name, (int)pid,
+               p.name);
+    return CTL_OK;
+}
+
 int playground_stop(const struct ctl *ctl, const struct playground *pg, int only)
 {
     if (only >= 0)
@@ -400,9 +421,14 @@ int cmd_playground(struct ctl *ctl, int argc, char **argv)
     const char *what = optind < argc ? argv[optind] : "";
     const char *name = optind + 1 < argc ? argv[optind + 1] : NULL;
     bool start = strcmp(what, "start") == 0, stopping = strcmp(what, "stop") == 0;
-    if (!start && !stopping && strcmp(what, "status") != 0 && strcmp(what, "destroy") != 0)
-        return ctl_usage(ctl, "playground", "playground wants start, stop, status or destroy");
-    if (optind + 2 < argc || (name && !start && !stopping))
+    bool killing = strcmp(what, "kill") == 0;
+    if (!start && !stopping && !killing && strcmp(what, "status") != 0 &&
+        strcmp(what, "destroy") != 0)
+        return ctl_usage(ctl, "playground",
+                         "playground wants start, stop, kill, status or destroy");
+    if (killing && !name)
+        return ctl_usage(ctl, "playground", "kill wants the name of a process: n1, p1");
+    if (optind + 2 < argc || (name && !start && !stopping && !killing))
         return ctl_usage(ctl, "playground", "what is '%s'?", argv[argc - 1]);
     int code = settle(ctl, &a, start, &pg);
     if (code != CTL_OK)
@@ -415,5 +441,7 @@ int cmd_playground(struct ctl *ctl, int argc, char **argv)
         return playground_start(ctl, &pg, only);
     if (stopping)
         return playground_stop(ctl, &pg, only);
+    if (killing)
+        return kill_one(ctl, &pg, (unsigned)only);
     return strcmp(what, "status") == 0 ? status(ctl, &pg) : destroy(ctl, &pg);
 }

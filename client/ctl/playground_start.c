@@ -119,7 +119,7 @@ static enum progress look(const struct playground *pg, int only, unsigned long l
     for (unsigned i = 0; i < s.n_nodes; i++) {
         bool is_up = strcmp(s.nodes[i].state, "up") == 0;
         bool since = s.nodes[i].heard && s.nodes[i].heard_ms < now_ms() - begin;
-        up += is_up;
+        up += is_up && s.nodes[i].disk_size > 0; /* before that nothing is moved there */
         mine = mine || (is_up && since && strcmp(s.nodes[i].name, p.name) == 0);
     }
     for (unsigned i = 0; i < s.n_groups; i++)

@@ -10,9 +10,10 @@
 
 #include "client/ctl/output.h"
 
-#define FIRST_MS 50     /* short work is over soon */
-#define POLL_MS 400     /* the rest is looked at less often */
-#define PATIENCE 60000u /* ms without an answer */
+#define FIRST_MS 50       /* short work is over soon */
+#define POLL_MS 400       /* the rest is looked at less often */
+#define PATIENCE 60000u   /* ms without an answer */
+#define PLANNED_MS 15000u /* what is planned but not begun is waited for so long */
 #define BAR 24u
 
 static volatile sig_atomic_t interrupted;
@@ -121,7 +122,8 @@ static int run(struct ctl *ctl, const struct watch *w, struct show *show)
         }
         if (e == KV_OK) {
             answered = t;
-            draw(show, w, &now, t);
+            if (now.total || show->shown)
+                draw(show, w, &now, t);
             if (now.over)
                 return CTL_OK;
         } else if (e == KV_NOT_FOUND || e == KV_REFUSED || t - answered > PATIENCE) {
@@ -162,6 +164,7 @@ struct tracked {
 struct operators {
     unsigned n;
     bool all;
+    uint64_t idle_since; /* ms; 0: operators are under way */
     struct tracked *list;
 };
 
@@ -192,6 +195,28 @@ static void note_of(const json_t *op, struct watch_now *now)
     const char *waits = admin_str(op, "waits_for");
     snprintf(now->note, sizeof(now->note), "g%s: %s%s%s", admin_str(op, "group"),
              admin_str(op, "step"), waits[0] ? ", waits for " : "", waits);
+}
+
+/* With nothing under way: is more to come? The planner goes in rounds, so between two of them there
+ * may be nothing although it is not done. */
+static bool more_planned(struct ctl *ctl, struct operators *o)
+{
+    char msg[512];
+    json_t *status = NULL, *plan = NULL;
+    uint64_t t = now_ms();
+    o->idle_since = o->idle_since ? o->idle_since : t;
+    if (t - o->idle_since > PLANNED_MS)
+        return false; /* the planner has a reason to hold back: kvctl rebalance plan tells it */
+    if (admin_ask(ctl, "admin.rebalance", json_pack("{s:s}", "action", "status"), &status, msg,
+                  sizeof(msg)) != KV_OK)
+        return false;
+    bool more = !admin_bool(status, "paused") &&
+                admin_ask(ctl, "admin.rebalance", json_pack("{s:s}", "action", "plan"), &plan, msg,
+                          sizeof(msg)) == KV_OK &&
+                json_array_size(json_object_get(plan, "ops")) > 0;
+    json_decref(status);
+    json_decref(plan);
+    return more;
 }
 
 static kv_err look_operators(struct ctl *ctl, void *arg, struct watch_now *now, char *msg, size_t n)
@@ -229,6 +254,10 @@ static kv_err look_operators(struct ctl *ctl, void *arg, struct watch_now *now, 
         now->total++;
     }
     json_decref(answer);
+    if (o->all && now->over)
+        now->over = !more_planned(ctl, o);
+    else
+        o->idle_since = 0;
     return KV_OK;
 }
 
@@ -249,6 +278,8 @@ static void print_ends(const struct ctl *ctl, const struct operators *o, unsigne
         out_json(json_pack("{s:b,s:o}", "done", done == o->n, "operators", list));
         return;
     }
+    if (!o->n)
+        printf("nothing is under way\n");
     if (done)
         printf("%s done\n", admin_count(done, "operator", count));
     for (unsigned i = 0; i < o->n; i++) {
