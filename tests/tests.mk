@@ -62,7 +62,8 @@ sim: ## Simulate: SEEDS=n [SEED=first] [SCENARIO=file] [BUG=name] [VERBOSE=1]
 sim: $(BUILD)/bin/sim
 	@$< $(call sim_scenarios,$(or $(SCENARIO),$(SCENARIOS))) --jobs $(SIM_JOBS) \
 	    $(if $(SEED),--seed $(SEED) --seeds $(if $(filter command line environment,$(origin SEEDS)),$(SEEDS),1),--seeds $(SEEDS)) \
-	    $(if $(BUG),--bug $(BUG)) $(if $(VERBOSE),--verbose)
+	    $(if $(BUG),--bug $(BUG)) $(if $(VERBOSE),--verbose) \
+	    $(if $(SEED)$(SCENARIO)$(BUG),,--list tests/sim/regressions)
 
 # The test of the test: each planted bug must be found.
 SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies \
