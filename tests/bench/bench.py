@@ -107,7 +107,7 @@ class Cluster:
     def background(self, **options):
         """The same while other things happen; result() waits for its end."""
         return Background(subprocess.Popen(self.bench_args(**options), stdout=subprocess.PIPE,
-                                           text=True))
+                                           stderr=subprocess.DEVNULL, text=True))
 
 
 class Background:
