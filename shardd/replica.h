@@ -152,6 +152,8 @@ void replica_snapshot_wanted(void *arg, const struct group_member *to);
 bool replica_holds_log(const struct replica *r);
 void replica_install(void *arg, const struct group_position *p, struct slice manifest,
                      const struct group_member *from);
+/* How much of it has arrived. */
+uint64_t replica_install_bytes(const struct replica *r);
 /* Gives up a fetch under way. */
 void replica_install_cancel(struct replica *r);
 /* Goes on with an installation that failed. On the core's tick. */

@@ -142,3 +142,7 @@ bench: ## Measure the README's table beside this machine's limits and a Redis cl
 bench: all $(BUILD)/tests/bench/bench_limits
 	@deploy/deps.sh redis-server redis-tools
 	@python3 tests/bench/bench.py
+.PHONY: bench-placement
+bench-placement: ## Measure what moves, splits, transfers and lost nodes cost (the README's second table)
+bench-placement: all $(BUILD)/tests/bench/bench_placement $(BUILD)/tests/bench/bench_planner
+	@python3 tests/bench/placement.py

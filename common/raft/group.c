@@ -389,6 +389,7 @@ void group_work(struct group *g)
     run_transfer(g);
     ask_snapshots(g);
     group_pump(g);
+    group_tell_commit(g);
     read_index_run(&g->reads, group_confirmed(g), g->applied.index);
     if (!list_empty(&g->reads.pending) && list_empty(&g->reading))
         list_push_back(&g->set->reading, &g->reading);
