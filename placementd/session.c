@@ -168,7 +168,7 @@ void session_answered(struct session *session)
 /* A watcher that does not read its notifications is cut off: it comes back and gets a whole map. */
 static void notify(struct session *session, struct slice message)
 {
-    if (conn_unsent(session->conn) > LIMIT_CONN_OUT / 2)
+    if (conn_unsent(session->conn) > LIMIT_CONN_OUT / 2 || conn_full(session->conn, message.n))
         conn_abort(session->conn);
     else
         buf_append(conn_out(session->conn), message.p, message.n);

@@ -236,6 +236,23 @@ static void resume_run(struct io_work *work)
         in->result = replica_load(db, true, &in->shard, &in->position);
 }
 
+/* What the replica knows is that of its database, which may be another one than before: `opened`.
+ */
+static void take_over(struct replica *r, const struct shard *shard,
+                      const struct group_position *position, bool opened)
+{
+    router_remove(&r->core->router, r);
+    r->shard = *shard;
+    r->applied = *position;
+    r->durable_index = position->index;
+    if (position->index > 0)
+        router_add(&r->core->router, r);
+    engine_batch_clear(r->batch);
+    if (opened)
+        split_prep_drop(r);
+    write_path_skipped(&r->writes, position->index);
+}
+
 static void resume_done(struct io_work *work)
 {
     struct replica_install *in = CONTAINER_OF(work, struct replica_install, work);
@@ -245,10 +262,8 @@ static void resume_done(struct io_work *work)
     r->busy_offload = false;
     r->core->offload_jobs--;
     if (e == ERR_OK) {
-        r->shard = in->shard;
-        r->applied = position;
-        r->durable_index = position.index;
-        engine_batch_clear(r->batch);
+        take_over(r, &in->shard, &position, in->db != NULL);
+        e = split_load(r);
     }
     install_free(r);
     if (r->state != REPLICA_INSTALLING)
@@ -310,16 +325,9 @@ static void swap_done(struct io_work *work)
     }
     if (r->state == REPLICA_INSTALLING) {
         r->state = REPLICA_RUNNING;
-        router_remove(&r->core->router, r);
-        r->shard = in->shard;
-        r->applied = in->position;
-        r->durable_index = in->position.index;
-        router_add(&r->core->router, r);
-        engine_batch_clear(r->batch);
-        split_prep_drop(r);
+        take_over(r, &in->shard, &in->position, true);
         split_close(&r->split); /* its own notes went with the old database, the sender's too */
         merge_opened(r);
-        write_path_skipped(&r->writes, in->position.index);
         log_info("snapshot_installed", "core=%u group=%llu index=%llu", r->core->number,
                  (ull)r->shard.group, (ull)in->position.index);
         struct group_position position = in->position;

@@ -57,12 +57,8 @@ struct answer_mail {
     struct buf bytes;
 };
 
-/* A client that asks for large values and does not read them: without a limit its unanswered
- * requests could all become unsent answers. */
-static bool is_full(const struct session *s)
-{
-    return conn_unsent(s->conn) > LIMIT_CONN_OUT;
-}
+/* A client that asks for large values and does not read them: without a limit (conn_full) its
+ * unanswered requests could all become unsent answers. */
 #define FULL_TEXT "too many answers of this connection are not read yet"
 #define FULL_RETRY_MS 50u
 
@@ -72,10 +68,12 @@ static void answer_deliver(struct io_mail *mail, void *receiver)
     struct core *core = receiver;
     struct session *s = map_find(&core->session_by_id, a->session);
     if (s) {
-        if (s->conn && a->value && is_full(s))
+        if (s->conn && a->value && conn_full(s->conn, a->bytes.n))
             request_refuse(core, s, 0, 0, a->msgid, ERR_BUSY, FULL_TEXT, FULL_RETRY_MS, NULL);
         else if (s->conn)
             buf_append(conn_out(s->conn), a->bytes.p, a->bytes.n);
+        if (s->conn)
+            conn_count(s->conn);
         session_answered(s);
     }
     buf_close(&a->bytes);
@@ -132,7 +130,7 @@ static void request_free(struct request *r, enum err e)
 void request_reply_value(struct request *r, struct slice value, uint64_t version)
 {
     struct answer a;
-    if (r->session && r->session->conn && is_full(r->session)) {
+    if (r->session && r->session->conn && conn_full(r->session->conn, value.n)) {
         request_reply_error(r, ERR_BUSY, FULL_TEXT, FULL_RETRY_MS, NULL);
         return;
     }
@@ -142,6 +140,8 @@ void request_reply_value(struct request *r, struct slice value, uint64_t version
         a.mail->value = true;
     }
     msg_kv_put_get_result(a.out, r->msgid, value, version);
+    if (r->session && r->session->conn)
+        conn_count(r->session->conn);
     answer_end(&a, r->core, r->remote_core);
     request_free(r, ERR_OK);
 }

@@ -163,7 +163,8 @@ void session_map_changed(struct core *core)
     LIST_FOR(item, &core->sessions)
     {
         struct session *s = CONTAINER_OF(item, struct session, link);
-        if (!s->watching || !s->conn || conn_unsent(s->conn) > LIMIT_CONN_OUT / 2)
+        if (!s->watching || !s->conn || conn_unsent(s->conn) > LIMIT_CONN_OUT / 2 ||
+            conn_full(s->conn, LIMIT_CONN_OUT))
             continue;
         struct buf *out = conn_out(s->conn);
         rpc_put_notify(out, "map.changed");

@@ -219,10 +219,13 @@ static void arm_receive(struct io_sock *s)
             s->private = mem_alloc(URING_BUFFER_SIZE);
         io_uring_prep_recv(sqe, s->fd, s->private, URING_BUFFER_SIZE, 0);
     } else {
-        io_uring_prep_recv(sqe, s->fd, NULL, 0, 0);
+        /* A multishot receive takes no length. A single one needs it before 6.0, where length 0 is
+         * not the buffer's but nothing, and reads as the end of the stream. */
+        bool multi = io->can.recv == URING_RECV_MULTISHOT;
+        io_uring_prep_recv(sqe, s->fd, NULL, multi ? 0 : URING_BUFFER_SIZE, 0);
         sqe->flags |= IOSQE_BUFFER_SELECT;
         sqe->buf_group = URING_BUFFER_GROUP;
-        if (io->can.recv == URING_RECV_MULTISHOT)
+        if (multi)
             sqe->ioprio |= IORING_RECV_MULTISHOT;
     }
     s->receiving = true;

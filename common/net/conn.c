@@ -18,9 +18,14 @@
 
 #define GATHER_STEP (4 * KIB)       /* least bytes added to a partial message at a time */
 #define STOPPED_IN (256 * KIB)      /* received but not delivered: then the socket is paused */
-#define BUFFER_KEEP (1 * MIB)       /* larger buffers are given back once empty */
+#define BUFFER_KEEP (1 * MIB)       /* larger buffers are given back once empty, */
+#define BUFFERS_KEEP (64 * MIB)     /* or smaller ones if there are many connections */
 #define PARTIAL_PROGRESS (64 * KIB) /* in LIMIT_CONN_PARTIAL_NS: slow, but not stuck */
 #define CLOSE_NS (1 * NS_PER_S)
+#define SMALL_ANSWER (4 * KIB)
+#define CROWD_WATCH_NS (500 * NS_PER_MS)
+#define CROWD_GRACE_NS (10 * NS_PER_S) /* and a second for each MiB */
+#define CROWD_HASTE_NS (1 * NS_PER_S)
 
 struct conn_set {
     struct io *io;
@@ -29,6 +34,8 @@ struct conn_set {
     struct list todo;  /* with an end to report or messages to deliver */
     struct io_timer timer;
     unsigned count;
+    size_t held, bound;    /* bytes of all connections, and from where on they are a crowd */
+    struct io_timer watch; /* runs while they are */
 };
 
 struct conn {
@@ -40,6 +47,8 @@ struct conn {
     struct buf in;           /* received, not yet delivered */
     size_t need;             /* bytes that the first message in `in` needs at least; 0: unknown */
     struct buf out, sending; /* the next output; the output under way */
+    size_t counted;          /* of all three, in set->held */
+    uint64_t send_since;     /* when the output under way was begun */
     struct io_timer partial, linger;
     uint64_t partial_since; /* when the message began that is still incomplete; 0: there is none */
     size_t partial_bytes;   /* received since */
@@ -57,6 +66,33 @@ struct conn {
 size_t conn_unsent(const struct conn *c)
 {
     return c->out.n + c->sending.n;
+}
+
+/* ---- the bound over all ---- */
+
+static bool crowded(const struct conn_set *cs)
+{
+    return cs->held > cs->bound;
+}
+
+static size_t out_limit(const struct conn *c)
+{
+    return crowded(c->set) ? LIMIT_CONN_CROWDED : LIMIT_CONN_OUT;
+}
+
+bool conn_full(const struct conn *c, size_t n)
+{
+    return conn_unsent(c) > out_limit(c) || (n > SMALL_ANSWER && c->set->held > 2 * c->set->bound);
+}
+
+void conn_count(struct conn *c)
+{
+    struct conn_set *cs = c->set;
+    size_t now = c->in.n + conn_unsent(c);
+    cs->held = cs->held - c->counted + now;
+    c->counted = now;
+    if (crowded(cs) && !io_timer_armed(&cs->watch))
+        io_timer_set(cs->io, &cs->watch, io_now(cs->io) + CROWD_WATCH_NS);
 }
 
 static bool stopped(const struct conn *c)
@@ -79,10 +115,11 @@ static void mark_dirty(struct conn *c)
         list_push_back(&c->set->dirty, &c->dirty);
 }
 
-static void drop_if_large(struct buf *b)
+static void drop_if_large(const struct conn *c, struct buf *b)
 {
+    size_t keep = BUFFERS_KEEP / c->set->count;
     buf_clear(b);
-    if (b->cap > BUFFER_KEEP)
+    if (b->cap > (keep < BUFFER_KEEP ? keep : BUFFER_KEEP))
         buf_close(b);
 }
 
@@ -101,6 +138,8 @@ static void release(struct conn *c)
         io_sock_close_with(c->sock, c->sending.p);
         c->sending = (struct buf){0};
     }
+    c->set->held -= c->counted;
+    c->counted = 0;
     c->set->count--;
 }
 
@@ -175,7 +214,7 @@ static void malformed(struct conn *c, enum err why)
 
 static void choke_if_full(struct conn *c)
 {
-    if (conn_unsent(c) > LIMIT_CONN_OUT)
+    if (conn_unsent(c) > out_limit(c))
         c->choked = true;
 }
 
@@ -217,7 +256,7 @@ static struct slice gather(struct conn *c, struct slice data)
         buf_append(&c->in, data.p, step);
         size_t used = c->in.n < c->need ? 0 : deliver(c, buf_slice(&c->in));
         if (used >= old) { /* what is left in `in` is the start of `data` */
-            drop_if_large(&c->in);
+            drop_if_large(c, &c->in);
             step = used - old;
         } else {
             buf_consume(&c->in, used);
@@ -269,10 +308,12 @@ static void take(struct conn *c, struct slice data)
         data = slice_of(data.p + used, data.n - used);
     }
     if (c->closing || c->ending) {
-        drop_if_large(&c->in);
+        drop_if_large(c, &c->in);
+        conn_count(c);
         return;
     }
     buf_append(&c->in, data.p, data.n);
+    conn_count(c);
     watch_partial(c);
     if (stopped(c) && c->detached == NULL && c->in.n > STOPPED_IN && !c->sock_paused) {
         c->sock_paused = true;
@@ -288,7 +329,8 @@ static void go_on(struct conn *c)
     size_t used = deliver(c, buf_slice(&c->in));
     buf_consume(&c->in, used);
     if (c->in.n == 0 || c->closing || c->ending)
-        drop_if_large(&c->in);
+        drop_if_large(c, &c->in);
+    conn_count(c);
     watch_partial(c);
     if (!stopped(c) && c->sock_paused) {
         c->sock_paused = false;
@@ -326,7 +368,7 @@ struct buf *conn_out(struct conn *c)
 
 static void unchoke_if_drained(struct conn *c)
 {
-    if (c->choked && conn_unsent(c) <= LIMIT_CONN_OUT / 2) {
+    if (c->choked && conn_unsent(c) <= out_limit(c) / 2) {
         c->choked = false;
         schedule(c);
     }
@@ -334,6 +376,7 @@ static void unchoke_if_drained(struct conn *c)
 
 static void flush_one(struct conn *c)
 {
+    conn_count(c);
     choke_if_full(c);
     if (!c->connected || c->ending || c->out.n == 0 || io_sock_sending(c->sock))
         return;
@@ -341,6 +384,7 @@ static void flush_one(struct conn *c)
     struct buf b = c->sending;
     c->sending = c->out;
     c->out = b;
+    c->send_since = io_now(c->set->io);
     io_sock_send(c->sock, buf_slice(&c->sending));
 }
 
@@ -371,7 +415,8 @@ static void on_sock_end(void *arg, enum err why)
 static void on_sock_sent(void *arg)
 {
     struct conn *c = arg;
-    drop_if_large(&c->sending);
+    drop_if_large(c, &c->sending);
+    conn_count(c);
     if (c->out.n > 0)
         mark_dirty(c);
     else if (c->closing)
@@ -415,11 +460,36 @@ static void on_todo(struct io_timer *t)
     }
 }
 
+/* Begun at `since`, and not done for longer than `n` bytes may take. */
+static bool is_slow(const struct conn_set *cs, uint64_t since, size_t n)
+{
+    uint64_t grace = cs->held > 2 * cs->bound ? CROWD_HASTE_NS : CROWD_GRACE_NS;
+    return n > 0 && io_now(cs->io) - since > grace + n / KIB * (NS_PER_S / KIB);
+}
+
+static void on_watch(struct io_timer *t)
+{
+    struct conn_set *cs = CONTAINER_OF(t, struct conn_set, watch);
+    if (!crowded(cs))
+        return;
+    LIST_FOR(item, &cs->all)
+    {
+        struct conn *c = CONTAINER_OF(item, struct conn, link);
+        bool slow = is_slow(cs, c->send_since, c->sending.n) ||
+                    (c->partial_since != 0 && is_slow(cs, c->partial_since, c->in.n));
+        if (slow && c->detached == NULL)
+            end_later(c, ERR_TIMEOUT);
+    }
+    io_timer_set(cs->io, t, io_now(cs->io) + CROWD_WATCH_NS);
+}
+
 struct conn_set *conn_set_create(struct io *io)
 {
     struct conn_set *cs = mem_zalloc(sizeof *cs);
     cs->io = io;
+    cs->bound = LIMIT_CONNS_HELD;
     cs->timer.fn = on_todo;
+    cs->watch.fn = on_watch;
     list_init(&cs->all);
     list_init(&cs->dirty);
     list_init(&cs->todo);
@@ -445,12 +515,23 @@ void conn_set_destroy(struct conn_set *cs)
         finish(c);
     }
     io_timer_cancel(cs->io, &cs->timer);
+    io_timer_cancel(cs->io, &cs->watch);
     free(cs);
 }
 
 unsigned conn_set_count(const struct conn_set *cs)
 {
     return cs->count;
+}
+
+size_t conn_set_held(const struct conn_set *cs)
+{
+    return cs->held;
+}
+
+void conn_set_bound(struct conn_set *cs, size_t bytes)
+{
+    cs->bound = bytes;
 }
 
 static struct conn *conn_new(struct conn_set *cs, const struct conn_ops *ops, void *arg)
@@ -509,16 +590,6 @@ void conn_detach(struct conn *c, void (*done)(void *arg, int handle, struct slic
     c->detached_arg = arg;
     list_remove(&c->todo);
     io_sock_detach(c->sock, on_sock_detached);
-}
-
-void *conn_arg(const struct conn *c)
-{
-    return c->arg;
-}
-
-void conn_set_arg(struct conn *c, void *arg)
-{
-    c->arg = arg;
 }
 
 void conn_set_ops(struct conn *c, const struct conn_ops *ops, void *arg)

@@ -5,6 +5,11 @@
  * Limits (limits.h): a message that stays incomplete for LIMIT_CONN_PARTIAL_NS closes the
  * connection; more than LIMIT_CONN_OUT unsent bytes pause reading until half of it has gone.
  *
+ * What all connections of a set hold, unsent or not yet a whole message, is bounded too. Beyond
+ * LIMIT_CONNS_HELD the set is crowded: reading pauses at LIMIT_CONN_CROWDED unsent bytes, and a
+ * connection that takes or sends its bytes slower than 1 MiB/s, after a grace of ten seconds, is
+ * ended. Beyond twice that the grace is one second, and conn_full() lets only small answers pass.
+ *
  * Owner: whoever created it; the set holds the list of those to flush.  Thread: one core.
  * Depends on: io. */
 #ifndef NET_CONN_H
@@ -34,6 +39,9 @@ void conn_set_destroy(struct conn_set *cs);
 /* End of turn: one send per connection with output. */
 void conn_set_flush(struct conn_set *cs);
 unsigned conn_set_count(const struct conn_set *cs);
+/* Bytes held by all connections; the bound is LIMIT_CONNS_HELD unless it is set (tests). */
+size_t conn_set_held(const struct conn_set *cs);
+void conn_set_bound(struct conn_set *cs, size_t bytes);
 
 /* Takes the handle. */
 MUST_USE enum err conn_adopt(struct conn_set *cs, int handle, const struct conn_ops *ops, void *arg,
@@ -44,6 +52,10 @@ struct conn *conn_connect(struct conn_set *cs, const struct io_addr *to, const s
 struct buf *conn_out(struct conn *c);
 /* Unsent bytes, for admission. */
 size_t conn_unsent(const struct conn *c);
+/* An answer of `n` bytes had better be refused: too much is unsent, here or on all connections. */
+bool conn_full(const struct conn *c, size_t n);
+/* Counts what was appended to conn_out() before the turn's end: after a large message. */
+void conn_count(struct conn *c);
 /* Sends what is in conn_out(), then ends; bounded by one second. */
 void conn_close(struct conn *c);
 /* Ends at once. on_end() is called from the loop, later in this turn or in the next one. */
@@ -57,8 +69,6 @@ void conn_resume(struct conn *c);
 void conn_detach(struct conn *c, void (*done)(void *arg, int handle, struct slice rest), void *arg);
 /* Treats bytes as received first. Right after conn_adopt(). */
 void conn_feed(struct conn *c, struct slice data);
-void *conn_arg(const struct conn *c);
-void conn_set_arg(struct conn *c, void *arg);
 /* Gives it to another owner on this core, also inside on_message: the messages that follow go
  * there. */
 void conn_set_ops(struct conn *c, const struct conn_ops *ops, void *arg);

@@ -4,6 +4,9 @@
 #include "common/raft/raft_conf.h"
 
 #define MSG_VERSION 1
+/* Far beyond any that is reached. Those of a message may be one higher than its sender's own term,
+ * and what a group makes of them one more: none may come near the end of the numbers. */
+#define NUMBER_MAX (UINT64_MAX / 2)
 
 static void encode_append(const struct group_msg *m, const struct group_msg_entry *entries,
                           struct buf *out)
@@ -79,7 +82,10 @@ static bool decode_append(struct cursor *c, struct group_msg *m, struct group_ms
     m->append.n = cursor_u32(c);
     if (c->bad || m->append.n > GROUP_MSG_ENTRIES ||
         (m->append.prev_index == 0) != (m->append.prev_term == 0) ||
-        m->append.prev_index > UINT64_MAX / 2)
+        m->append.prev_index > NUMBER_MAX)
+        return false;
+    /* A group begins with a snapshot at index 1: no log has an entry there. */
+    if (m->append.prev_index == 0 && m->append.n > 0)
         return false;
     uint64_t term = m->append.prev_term;
     for (uint32_t i = 0; i < m->append.n; i++) {
@@ -113,8 +119,8 @@ static bool decode_install(struct cursor *c, struct group_msg *m)
     if (n > LIMIT_MANIFEST)
         return false;
     m->install.manifest = cursor_bytes(c, n);
-    return m->install.position.index != 0 && m->install.position.term <= m->install.term &&
-           m->install.term == m->term;
+    return m->install.position.index != 0 && m->install.position.index <= NUMBER_MAX &&
+           m->install.position.term <= m->install.term && m->install.term == m->term;
 }
 
 static bool decode_body(struct cursor *c, struct group_msg *m, struct group_msg_entry *entries)
@@ -127,7 +133,7 @@ static bool decode_body(struct cursor *c, struct group_msg *m, struct group_msg_
         m->append_result.term = cursor_u64(c);
         m->append_result.rejected = cursor_u64(c);
         m->append_result.last = cursor_u64(c);
-        return m->append_result.term != 0;
+        return m->append_result.term != 0 && m->append_result.term == m->term;
     case MSG_VOTE:
         m->vote.term = cursor_u64(c);
         m->vote.last_index = cursor_u64(c);
@@ -135,20 +141,20 @@ static bool decode_body(struct cursor *c, struct group_msg *m, struct group_msg_
         flags = cursor_u8(c);
         m->vote.disrupt = flags & 1;
         m->vote.pre_vote = flags & 2;
-        return m->vote.term != 0 && flags <= 3;
+        return m->vote.term != 0 && m->vote.term <= NUMBER_MAX + 1 && flags <= 3;
     case MSG_VOTE_RESULT:
         m->vote_result.term = cursor_u64(c);
         flags = cursor_u8(c);
         m->vote_result.granted = flags & 1;
         m->vote_result.pre_vote = flags & 2;
-        return flags <= 3;
+        return m->vote_result.term <= NUMBER_MAX + 1 && flags <= 3;
     case MSG_INSTALL:
         return decode_install(c, m);
     case MSG_TIMEOUT_NOW:
         m->timeout_now.term = cursor_u64(c);
         m->timeout_now.last_index = cursor_u64(c);
         m->timeout_now.last_term = cursor_u64(c);
-        return true;
+        return m->timeout_now.term == m->term;
     default:
         return m->type == MSG_PING || m->type == MSG_PONG;
     }
@@ -167,7 +173,7 @@ enum err group_msg_decode(struct slice message, struct group_msg *out,
     m.stamp = cursor_u64(&c);
     m.echo = cursor_u64(&c);
     if (c.bad || version != MSG_VERSION || m.from == 0 || m.to == 0 || m.from == m.to ||
-        m.term > UINT64_MAX / 2)
+        m.term > NUMBER_MAX)
         return ERR_CORRUPT;
     if (!decode_body(&c, &m, entries) || c.bad || c.left.n != 0)
         return ERR_CORRUPT;

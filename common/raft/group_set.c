@@ -206,7 +206,6 @@ enum err group_set_open(const struct group_set_options *o, struct group_set **ou
         s->o.election_timeout_ms = 500;
     if (s->o.heartbeat_ms == 0)
         s->o.heartbeat_ms = 100;
-    s->segment = o->wal_segment_size ? o->wal_segment_size : LIMIT_WAL_SEGMENT_DEFAULT;
     log_pool_init(&s->pool, o->log_memory ? o->log_memory : DEFAULT_LOG_MEMORY);
     map_init(&s->slots);
     list_init(&s->dirty);
@@ -231,6 +230,7 @@ enum err group_set_open(const struct group_set_options *o, struct group_set **ou
         group_set_close(s);
         return e;
     }
+    s->segment = wal_segment_size(s->wal);
     size_t it = 0;
     uint64_t key;
     void *value;

@@ -668,6 +668,66 @@ START_TEST(nonsense)
 }
 END_TEST
 
+/* A term at the end of the numbers would be kept for ever, and the next election's be 0. */
+START_TEST(terms_without_successor)
+{
+    struct group_conf three = world_conf(3);
+    struct group_msg m[6] = {vote(2, 1, 1, false), vote(2, 1, 1, true), granted(2, true),
+                             result(2, 0, 1), install(2, 10, &three)};
+    m[5] = (struct group_msg){.type = MSG_TIMEOUT_NOW, .term = 2, .timeout_now = {2, 1, 1}};
+    begin(3, 0);
+    for (unsigned i = 0; i < 6; i++) {
+        struct buf b = {0};
+        m[i].from = 2;
+        m[i].to = 1;
+        m[i].term = 1;
+        switch (m[i].type) {
+        case MSG_VOTE:
+            m[i].vote.term = UINT64_MAX;
+            break;
+        case MSG_VOTE_RESULT:
+            m[i].vote_result.term = UINT64_MAX;
+            break;
+        case MSG_APPEND_RESULT:
+            m[i].append_result.term = UINT64_MAX;
+            break;
+        case MSG_TIMEOUT_NOW:
+            m[i].timeout_now.term = UINT64_MAX;
+            break;
+        default:
+            m[i].term = m[i].install.term = 2;
+            m[i].install.position.index = UINT64_MAX;
+        }
+        group_msg_encode(&m[i], none, &b);
+        ck_assert_int_eq(group_set_receive(X->set, 2, GROUP, buf_slice(&b)), ERR_CORRUPT);
+        buf_close(&b);
+    }
+    world_run(3000);
+    ck_assert_uint_lt(group_term(X->g), 100);
+    end();
+}
+END_TEST
+
+/* Entries from index 1 on would be taken for the beginning of a log, by a replica that has not even
+ * a configuration yet. */
+START_TEST(entries_before_the_first)
+{
+    struct group_msg m = append(2, 0, 0, 1, 1);
+    struct buf b = {0};
+    begin_blank(0);
+    m.from = 2;
+    m.to = 1;
+    group_msg_encode(&m, commands(1), &b);
+    buf_append(&b, "command", 7);
+    ck_assert_int_eq(group_set_receive(X->set, 2, GROUP, buf_slice(&b)), ERR_CORRUPT);
+    world_run(100);
+    ck_assert_uint_eq(group_applied(X->g)->index, 0);
+    ck_assert_uint_eq(group_last_index(X->g), 0);
+    buf_close(&b);
+    end();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("group_guard");
@@ -695,6 +755,8 @@ int main(void)
     tcase_add_test(t, old_log_stays_cut);
     tcase_add_test(t, holiday);
     tcase_add_test(t, nonsense);
+    tcase_add_test(t, terms_without_successor);
+    tcase_add_test(t, entries_before_the_first);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);

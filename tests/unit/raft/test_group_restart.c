@@ -320,6 +320,26 @@ START_TEST(a_log_that_is_given_up)
 }
 END_TEST
 
+/* How much is kept for followers that lag goes by the segments that there are: they may be smaller
+ * than configured, on a small disk, or as an earlier setting made them. */
+START_TEST(kept_by_the_real_segments)
+{
+    unsigned segments;
+    uint64_t bytes;
+    begin();
+    node_crash(X, true);
+    W.segment = 16 * MIB; /* they have 256 KiB */
+    node_open(X);
+    group_set_drop_log(X->set, GROUP);
+    fill_with_another();
+    ck_assert_uint_gt(wal_stats(group_set_wal(X->set))->rotations, 20);
+    wal_usage(group_set_wal(X->set), &segments, &bytes);
+    ck_assert_uint_lt(segments, 6);
+    ck_assert_msg(!W.violation, "%s", W.violation);
+    world_close();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("group_restart");
@@ -330,6 +350,7 @@ int main(void)
     tcase_add_test(t, an_old_entry_is_gone_during_an_install);
     tcase_add_test(t, damage_is_not_forgotten);
     tcase_add_test(t, a_log_that_is_given_up);
+    tcase_add_test(t, kept_by_the_real_segments);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);

@@ -3,6 +3,10 @@
  *
  * What the client sees is measured: no definite failure, no lost write, and the longest time
  * without an answer. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <ftw.h>
+
 #include "common/meta/shard_map.h"
 #include "shardd/describe.h"
 #include "shardd/step.h"
@@ -15,6 +19,24 @@ static struct world node[NODES + 1];
 static struct io_listener *listener[NODES + 1];
 static struct io_addr addr[NODES + 1];
 static struct shard_map map;
+
+/* In libc's place: lets the removal of what a snapshot has replaced fail. */
+static _Atomic unsigned removals_fail;
+
+int nftw(const char *dir, __nftw_func_t fn, int n, int flags)
+{
+    static int (*real)(const char *, __nftw_func_t, int, int);
+    size_t at = strlen(dir);
+    if (!real)
+        real = (int (*)(const char *, __nftw_func_t, int, int))dlsym(RTLD_NEXT, "nftw");
+    if (removals_fail > 0 && at > 7 && strcmp(dir + at - 7, "/db.old") == 0 &&
+        access(dir, F_OK) == 0) {
+        removals_fail--;
+        errno = EIO;
+        return -1;
+    }
+    return real(dir, fn, n, flags);
+}
 
 static void on_peer(void *arg, int handle, const struct io_addr *from)
 {
@@ -381,6 +403,28 @@ START_TEST(joiner_restarts)
 }
 END_TEST
 
+/* The snapshot is in place when the end of its installation fails: the replica goes on from it, and
+ * serves what it has brought. */
+START_TEST(install_fails_late)
+{
+    struct seen s;
+    writer_start();
+    writer_wait(200);
+    removals_fail = 1;
+    join_on(4, 13);
+    carry_out(step_of(MSG_STEP_ADD_STANDBY, 13, 4));
+    carry_out(step_of(MSG_STEP_PROMOTE, 13, 4));
+    ck_assert_uint_eq(removals_fail, 0);
+    world_call(&node[4], look, &s);
+    ck_assert_uint_gt(s.s.applied, 0);
+    ck_assert(s.routed);
+    carry_out(step_of(MSG_STEP_TRANSFER, 13, 0));
+    writer_wait(100);
+    ck_assert_uint_eq(leader_of(&s), 4);
+    writer_end();
+}
+END_TEST
+
 /* It was away when it was removed: it cannot disturb those that are left. */
 START_TEST(removed_while_away)
 {
@@ -461,6 +505,7 @@ int main(void)
     tcase_add_test(t, move_of_the_leader);
     tcase_add_test(t, transfers);
     tcase_add_test(t, joiner_restarts);
+    tcase_add_test(t, install_fails_late);
     tcase_add_test(t, removed_while_away);
     tcase_add_test(t, forced);
     suite_add_tcase(s, t);
