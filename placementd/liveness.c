@@ -139,11 +139,13 @@ static bool take_status(struct live_group *g, const struct msg_group_status *s, 
     return g->leader != before;
 }
 
-/* A replica that is being filled, or a copy for a merge, got on since the last report. */
+/* A replica that is being filled, or a copy for a merge, got on since the last report. A copy's
+ * target also grows by what clients write to it: that says nothing. */
 static bool gets_on(const struct live_replica *was, const struct msg_group_status *s)
 {
-    bool filling = s->state == MSG_REPLICA_INSTALLING || s->copy == MSG_COPY_RUNNING;
+    bool filling = s->state == MSG_REPLICA_INSTALLING;
     return was->copy != s->copy || was->phase != s->phase || was->state != s->state ||
+           (s->copy == MSG_COPY_RUNNING && was->chunks != s->chunks) ||
            (filling && (was->bytes != s->bytes || was->applied != s->applied));
 }
 
@@ -177,7 +179,8 @@ static void keep_replicas(struct live_node *n, const struct msg_heartbeat *h)
                                               .merge = s->merge,
                                               .child = s->child,
                                               .applied = s->applied,
-                                              .bytes = s->bytes};
+                                              .bytes = s->bytes,
+                                              .chunks = s->chunks};
     }
 }
 

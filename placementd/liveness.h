@@ -29,7 +29,7 @@ struct live_replica {
     uint8_t role, state;     /* enum group_role, msg_replica_state */
     uint8_t phase, copy;     /* enum shard_phase, msg_copy */
     uint64_t merge, child;
-    uint64_t applied, bytes;
+    uint64_t applied, bytes, chunks;
 };
 
 struct live_node {

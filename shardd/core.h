@@ -101,6 +101,7 @@ struct core {
 
     struct io_timer tick; /* 100 ms: deadlines, maintenance */
     uint64_t ticks;
+    uint64_t removals;     /* serial number: each directory that goes has a name of its own */
     atomic_ullong alive;   /* grows with each tick: another thread sees that the loop turns */
     bool over_memory;      /* memtables over budget: BUSY */
     bool space_near;       /* few reserves are left: looked at each tick */

@@ -1,6 +1,7 @@
 #include "shardd/describe.h"
 
 #include "shardd/merge.h"
+#include "shardd/merge_copy.h"
 #include "shardd/split.h"
 
 static uint8_t state_of(const struct replica *r)
@@ -49,6 +50,7 @@ void describe_replica(const struct replica *r, struct msg_group_status *out)
         .keys = r->stats.keys,
         .phase = r->shard.phase,
         .copy = merge_copy_state(r),
+        .chunks = r->copy ? r->copy->chunks : 0,
         .merge = merge_operator(r),
         .child = split_pending(r),
         .refused_op = r->refused_op,

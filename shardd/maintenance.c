@@ -120,7 +120,7 @@ static void destroy(struct core *c, struct replica *r)
     w->work.run = remove_run;
     w->work.done = remove_done;
     snprintf(w->groups, sizeof w->groups, "%.2900s/groups", c->node->options.data_dir);
-    snprintf(w->path, sizeof w->path, "%s.%llu.gone", r->path, (unsigned long long)c->ticks);
+    snprintf(w->path, sizeof w->path, "%s.%llu.gone", r->path, (unsigned long long)c->removals++);
     char path[sizeof r->path];
     memcpy(path, r->path, sizeof path);
     replica_close(r, ERR_WRONG_SHARD);

@@ -375,12 +375,11 @@ static void split_run(struct io_work *work)
     char groups[3000], path[3100];
     snprintf(groups, sizeof groups, "%.2900s/groups", w->parent->core->node->options.data_dir);
     snprintf(path, sizeof path, "%.2900s/%llu", groups, (ull)w->desc.group);
-    if (w->birth.shard.replica == 0)
-        w->result = ERR_OK;
-    else if (fs_exists(path))
-        w->result = fs_sync_dir(groups);
-    else
-        w->result = make_child(w, groups, path);
+    bool wanted = w->birth.shard.replica != 0;
+    /* One that was prepared and given up may have stayed. */
+    w->result = wanted ? split_prep_recover(w->parent->core, w->desc.group, path) : ERR_OK;
+    if (wanted && w->result == ERR_OK)
+        w->result = fs_exists(path) ? fs_sync_dir(groups) : make_child(w, groups, path);
     if (w->result != ERR_OK && !w->msg[0])
         snprintf(w->msg, sizeof w->msg, "%s", fs_last_error());
 }

@@ -83,12 +83,12 @@ static void discard(struct split_prep *p)
         w->core = c;
         snprintf(w->groups, sizeof w->groups, "%s", p->groups);
         snprintf(w->path, sizeof w->path, "%.3000s.%llu.%llu.gone", p->path,
-                 (ull)p->parent->shard.group, (ull)c->ticks);
+                 (ull)p->parent->shard.group, (ull)c->removals++);
         if (c->stage == 0 && fs_rename(p->path, w->path) == ERR_OK) {
             c->offload_jobs++;
             io_offload(c->io, &w->work);
         } else {
-            free(w); /* the next start removes it */
+            free(w); /* the child's making or the next start removes it */
         }
     }
     engine_batch_destroy(p->mirror);

@@ -40,7 +40,8 @@ bool split_prep_settled(const struct replica *r);
 bool split_prep_birth(struct replica *r, const struct split_birth *b);
 /* Takes it back; at once, or when its job ends. */
 void split_prep_drop(struct replica *r);
-/* At start: removes the group's directory if it is unborn. Blocking. */
+/* At start, and before the child is made: removes the group's directory if it is unborn. Blocking.
+ */
 MUST_USE enum err split_prep_recover(struct core *c, uint64_t group, const char *path);
 
 #endif

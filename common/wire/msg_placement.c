@@ -13,7 +13,7 @@
 
 /* Elements of the tuples: of the first format, which any sender knows, and of this one. */
 #define STATUS_FIRST 13u
-#define STATUS_ALL 21u
+#define STATUS_ALL 22u
 #define STEP_FIRST 5u
 #define STEP_ALL 8u
 
@@ -236,6 +236,7 @@ static void put_status(struct buf *b, const struct msg_group_status *s)
     mp_put_uint(b, s->child);
     mp_put_uint(b, s->refused_op);
     mp_put_uint(b, s->refused_err);
+    mp_put_uint(b, s->chunks);
 }
 
 /* What later formats have added; a sender of an earlier one stops anywhere. Returns how many of the
@@ -259,6 +260,8 @@ static uint32_t get_status_rest(struct mp_reader *r, uint32_t n, struct msg_grou
         s->refused_op = mp_get_uint(r);
     if (i < n && ++i)
         s->refused_err = get_u32(r);
+    if (i < n && ++i)
+        s->chunks = mp_get_uint(r);
     return i;
 }
 

@@ -7,7 +7,7 @@
  *                                leader, applied, bytes, keys,
  *                                [[replica, node, role, match]...],
  *                                reads, writes, phase, copy, merge, child, refused_op,
- *                                refused_err]...]}]
+ *                                refused_err, chunks]...]}]
  *                   -> {"version":map version, "rate":bytes/s,
  *                       "steps":[[kind, replica, campaign, join, shard, op, node, other|nil]...]}
  *                   shard as in msg_map.h: [group, first, last, [range, members], leader,
@@ -81,6 +81,7 @@ struct msg_group_status {
     /* The last step that this leader could not carry out: operator, enum err. 0: none. */
     uint64_t refused_op;
     uint32_t refused_err;
+    uint64_t chunks; /* that the copy has got since the node runs: grows as it gets on */
     /* The group's configuration with matches: only its leader fills it in (others 0). */
     uint32_t n_members;
     struct msg_member_status member[LIMIT_GROUP_MEMBERS];

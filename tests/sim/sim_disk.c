@@ -86,11 +86,12 @@ enum err sim_fileop_execute(struct sim_fileop *o)
             write_torn(o);
             return ERR_IO;
         }
-        e = fs_inode_write(i, o->from, o->n, o->offset);
+        if (o->host->disk.lie)
+            e = fs_inode_write(i, o->from, o->n, o->offset);
+        else
+            e = fs_inode_write_durable(i, o->from, o->n, o->offset);
         if (e == ERR_OK)
             i->last_write = o->offset;
-        if (e == ERR_OK && !o->host->disk.lie)
-            fs_inode_sync(i);
         return e;
     }
     if (sim_disk_strikes(o->host, false) || o->offset + o->n > i->data.n)

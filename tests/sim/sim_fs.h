@@ -72,6 +72,8 @@ void fs_names_clear(struct fs_names *n);
 void fs_inode_sync(struct fs_inode *i);
 /* Changes the contents, keeping what a power loss may put back. ERR_NO_SPACE. */
 enum err fs_inode_write(struct fs_inode *i, const void *p, size_t n, uint64_t offset);
+/* That and fs_inode_sync(), without keeping what is forgotten at once. ERR_NO_SPACE. */
+enum err fs_inode_write_durable(struct fs_inode *i, const void *p, size_t n, uint64_t offset);
 void fs_inode_resize(struct fs_inode *i, uint64_t size);
 /* True if the disk's injected fault strikes at this operation. */
 bool sim_disk_strikes(struct sim_host *h, bool write);

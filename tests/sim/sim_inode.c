@@ -169,19 +169,32 @@ void fs_inode_resize(struct fs_inode *i, uint64_t size)
     i->data.n = (size_t)size;
 }
 
-enum err fs_inode_write(struct fs_inode *i, const void *p, size_t n, uint64_t offset)
+static enum err write_inode(struct fs_inode *i, struct slice data, uint64_t offset, bool durable)
 {
     struct sim_disk *d = &i->host->disk;
+    uint64_t end = offset + data.n;
 
-    if (offset + n > i->data.n && d->used + (offset + n - i->data.n) > d->capacity) {
+    if (end > i->data.n && d->used + (end - i->data.n) > d->capacity) {
         sim_world.stats.no_space++;
         return ERR_NO_SPACE;
     }
-    if (n == 0)
-        return ERR_OK;
-    remember(i, offset, offset + n);
-    if (offset + n > i->data.n)
-        grow(i, offset + n);
-    memcpy(i->data.p + offset, p, n);
+    if (data.n > 0 && !durable)
+        remember(i, offset, end);
+    if (data.n > 0 && end > i->data.n)
+        grow(i, end);
+    if (data.n > 0)
+        memcpy(i->data.p + offset, data.p, data.n);
+    if (durable)
+        fs_inode_sync(i);
     return ERR_OK;
+}
+
+enum err fs_inode_write(struct fs_inode *i, const void *p, size_t n, uint64_t offset)
+{
+    return write_inode(i, slice_of(p, n), offset, false);
+}
+
+enum err fs_inode_write_durable(struct fs_inode *i, const void *p, size_t n, uint64_t offset)
+{
+    return write_inode(i, slice_of(p, n), offset, true);
 }

@@ -266,6 +266,34 @@ START_TEST(test_merge_proofs)
 }
 END_TEST
 
+/* What clients write to the target is no progress of the copying into it. */
+START_TEST(test_merge_stalls)
+{
+    struct plan_op merge = {.kind = PLAN_MERGE, .group = 1, .into = 2};
+    struct cluster c;
+    struct liveness l;
+    char why[160];
+    fill(&c);
+    liveness_init(&l, 90 * S);
+    l.stall_ns = 5 * S;
+    struct cluster_operator *o = begin(&c, &merge);
+    o->at = 1;
+    struct msg_group_status s = status(&c, 2, 1);
+    struct msg_heartbeat h = {.node = 1, .n_groups = 1, .groups = &s};
+    s.copy = MSG_COPY_RUNNING;
+    for (uint64_t t = 100; t <= 120; t++) {
+        s.applied++;
+        s.bytes += 100;
+        s.chunks += (unsigned)_i;
+        liveness_report(&l, &c, &h, t * S, NULL, NULL);
+    }
+    ck_assert_int_eq(operator_check(&c, o, &l, 121 * S, o->deadline_ms + 1, why, sizeof(why)),
+                     _i ? OPERATOR_WAIT : OPERATOR_FAILED);
+    liveness_close(&l);
+    cluster_close(&c);
+}
+END_TEST
+
 /* ABORT is proven by this operator's mark alone: a new leader that has not applied it yet, or one
  * that has applied OWN, proves nothing. */
 START_TEST(test_abort_proof)
@@ -320,6 +348,7 @@ int main(void)
     tcase_add_test(t, test_node_is_taken);
     tcase_add_test(t, test_destroy_order);
     tcase_add_test(t, test_merge_proofs);
+    tcase_add_loop_test(t, test_merge_stalls, 0, 2);
     tcase_add_test(t, test_abort_proof);
     suite_add_tcase(suite, t);
     SRunner *r = srunner_create(suite);

@@ -243,6 +243,53 @@ START_TEST(a_child_that_is_there_stays)
 }
 END_TEST
 
+static void prepare(struct world *world, void *arg)
+{
+    struct shard_change change = {.kind = SHARD_PREPARE, .other = step_of().other};
+    (void)world;
+    (void)arg;
+    split_prep_begin(replica_of(1), &change);
+    split_continue(replica_of(1));
+}
+
+static void see_busy(struct world *world, void *arg)
+{
+    (void)world;
+    *(bool *)arg = replica_of(1)->split.busy;
+}
+
+static void give_up(struct world *world, void *arg)
+{
+    (void)world;
+    (void)arg;
+    split_prep_drop(replica_of(1));
+}
+
+/* The directory of one that was prepared and given up could not get another name. */
+START_TEST(what_was_given_up_is_in_no_childs_way)
+{
+    char path[600], in_the_way[700];
+    bool busy = true;
+    snprintf(path, sizeof path, "%s/groups/2", w.dir);
+    world_call(&w, prepare, NULL);
+    for (unsigned i = 0; i < 500 && (busy || !fs_exists(path)); i++) {
+        usleep(10000);
+        world_call(&w, see_busy, &busy);
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        snprintf(in_the_way, sizeof in_the_way, "%s.1.%u.gone", path, i);
+        ck_assert_int_eq(fs_mkdir(in_the_way), ERR_OK);
+        strcat(in_the_way, "/x");
+        ck_assert_int_eq(fs_mkdir(in_the_way), ERR_OK);
+    }
+    world_call(&w, give_up, NULL);
+    ck_assert(fs_exists(path));
+    split_now(0);
+    wait_made();
+    check_all();
+}
+END_TEST
+
 static void bury(struct world *world, void *arg)
 {
     (void)arg;
@@ -430,6 +477,7 @@ int main(void)
     tcase_add_test(t, a_child_has_all_that_left);
     tcase_add_loop_test(t, a_restart_goes_on_with_it, 0, 2);
     tcase_add_test(t, a_child_that_is_there_stays);
+    tcase_add_test(t, what_was_given_up_is_in_no_childs_way);
     tcase_add_test(t, a_child_that_was_destroyed_stays_away);
     tcase_add_test(t, a_write_under_way_is_sent_on);
     tcase_add_test(t, members_that_change_put_it_off);

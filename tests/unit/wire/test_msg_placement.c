@@ -76,6 +76,7 @@ START_TEST(heartbeat_round_trip)
          .child = 66,
          .refused_op = 88,
          .refused_err = ERR_BUSY,
+         .chunks = 99,
          .n_members = 2,
          .member = {{11, 1, 1, 1000}, {12, 2, 0, 990}}},
         {.group = 8, .replica = 13},
@@ -107,6 +108,7 @@ START_TEST(heartbeat_round_trip)
     ck_assert_uint_eq(s->child, 66);
     ck_assert_uint_eq(s->refused_op, 88);
     ck_assert_uint_eq(s->refused_err, ERR_BUSY);
+    ck_assert_uint_eq(s->chunks, 99);
     ck_assert_uint_eq(s->n_members, 2);
     ck_assert_uint_eq(s->member[1].match, 990);
     ck_assert_uint_eq(out.groups[1].replica, 13);
@@ -134,7 +136,7 @@ static void put_pair(const char *key, uint64_t v)
     mp_put_uint(&b, v);
 }
 
-/* A status of a sender that knows `n` of its elements; those after 21 are of one yet to come. */
+/* A status of a sender that knows `n` of its elements; those after 22 are of one yet to come. */
 static void put_status_of(uint32_t n)
 {
     mp_put_array(&b, n);
@@ -174,6 +176,7 @@ START_TEST(heartbeat_of_other_versions)
         ck_assert_uint_eq(out.groups[0].reads, n > 13);
         ck_assert_uint_eq(out.groups[0].copy, n > 16 ? 2 : 0);
         ck_assert_uint_eq(out.groups[0].refused_err, n > 20);
+        ck_assert_uint_eq(out.groups[0].chunks, n > 21);
         ck_assert_str_eq(out.version, "");
         msg_heartbeat_close(&out);
     }
