@@ -244,7 +244,8 @@ static const struct kvadmin_replica *replica_of(const struct kvadmin_group *g, u
     return NULL;
 }
 
-/* What the leaders of the node's groups have now. */
+/* What the leaders of the groups in which the node votes have now. One that is being seeded takes
+ * its time, and nobody's majority rests on it. */
 static struct target *targets_of(const struct kvadmin_status *s, uint32_t node, unsigned *n)
 {
     struct target *t = calloc(s->n_groups + 1, sizeof(*t));
@@ -254,7 +255,8 @@ static struct target *targets_of(const struct kvadmin_status *s, uint32_t node, 
     for (unsigned i = 0; i < s->n_groups; i++) {
         const struct kvadmin_group *g = &s->groups[i];
         const struct kvadmin_replica *leader = replica_of(g, g->leader);
-        if (replica_of(g, node) && leader)
+        const struct kvadmin_replica *own = replica_of(g, node);
+        if (own && leader && strcmp(own->role, "voter") == 0)
             t[(*n)++] = (struct target){g->id, leader->match};
     }
     return t;
@@ -352,6 +354,20 @@ static bool wanted(const struct rolling *r, const struct kvadmin_node *n)
     return r->n_only == 0;
 }
 
+static void say_plan(struct rolling *r, const struct kvadmin_node *n)
+{
+    char command[2048] = "by hand: systemctl restart shardd", count[48];
+    if (r->command)
+        fill_in(r->command, n, command, sizeof(command));
+    else if (process_of(r, n) >= 0)
+        snprintf(command, sizeof(command), "process of the playground in %s", r->pg.dir);
+    json_array_append_new(r->done, json_pack("{s:s,s:I,s:s}", "name", n->name, "leaders",
+                                             (json_int_t)n->leaders, "restart", command));
+    if (r->ctl->output != CTL_JSON)
+        printf("%s: hand over %s, restart (%s), wait until it has caught up\n", n->name,
+               admin_count(n->leaders, "leadership", count), command);
+}
+
 static int all(struct rolling *r, const struct kvadmin_status *s)
 {
     for (unsigned i = 0; i < s->n_nodes; i++) {
@@ -359,14 +375,7 @@ static int all(struct rolling *r, const struct kvadmin_status *s)
         if (!wanted(r, n))
             continue;
         if (r->plan) {
-            char command[2048] = "by hand: systemctl restart shardd";
-            if (r->command)
-                fill_in(r->command, n, command, sizeof(command));
-            else if (process_of(r, n) >= 0)
-                snprintf(command, sizeof(command), "process of the playground in %s", r->pg.dir);
-            char count[48];
-            printf("%s: hand over %s, restart (%s), wait until it has caught up\n", n->name,
-                   admin_count(n->leaders, "leadership", count), command);
+            say_plan(r, n);
             continue;
         }
         bool by_hand = !r->command && process_of(r, n) < 0;
@@ -418,7 +427,7 @@ int cmd_rolling_restart(struct ctl *ctl, int argc, char **argv)
             code = admin_no_node(ctl, &s, r.only[i]);
     if (code == CTL_OK)
         code = all(&r, &s);
-    if (code == CTL_OK && !r.plan && ctl->output == CTL_JSON)
+    if (code == CTL_OK && ctl->output == CTL_JSON)
         out_json(json_pack("{s:O}", "nodes", r.done));
     else if (code == CTL_OK && !r.plan)
         printf("%s restarted\n", admin_count(json_array_size(r.done), "node", count));
