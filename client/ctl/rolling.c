@@ -113,7 +113,9 @@ static int maintenance(struct ctl *ctl, const char *node, unsigned ms)
 
 /* ---- leaderships ---- */
 
-static unsigned leads(struct ctl *ctl, const char *name, bool order)
+/* How many groups the node leads. With `ordered` it is told to hand them over, and *ordered counts
+ * those that it will: one with an operator under way is handed over by the node when it stops. */
+static unsigned leads(struct ctl *ctl, const char *name, unsigned *ordered)
 {
     struct kvadmin_status s;
     char why[256];
@@ -126,13 +128,13 @@ static unsigned leads(struct ctl *ctl, const char *name, bool order)
         if (s.groups[i].leader != node->id)
             continue;
         n++;
-        /* One that cannot be handed over now (an operator is under way) is handed over by the node
-         * itself when it stops. */
-        if (order && admin_ask(ctl, "admin.group",
-                               json_pack("{s:s,s:I}", "action", "transfer-leader", "group",
-                                         (json_int_t)s.groups[i].id),
-                               &answer, why, sizeof(why)) == KV_OK)
+        if (ordered && admin_ask(ctl, "admin.group",
+                                 json_pack("{s:s,s:I}", "action", "transfer-leader", "group",
+                                           (json_int_t)s.groups[i].id),
+                                 &answer, why, sizeof(why)) == KV_OK) {
             json_decref(answer);
+            ++*ordered;
+        }
     }
     kvadmin_status_close(&s);
     return n;
@@ -141,10 +143,10 @@ static unsigned leads(struct ctl *ctl, const char *name, bool order)
 static unsigned hand_over(struct ctl *ctl, const char *name)
 {
     uint64_t began = now_ms();
-    unsigned led = leads(ctl, name, true), left = led;
-    while (left && now_ms() - began < HANDOVER_MS) {
+    unsigned ordered = 0, led = leads(ctl, name, &ordered), left = led;
+    while (led - (left < led ? left : led) < ordered && now_ms() - began < HANDOVER_MS) {
         poll(NULL, 0, POLL_MS);
-        left = leads(ctl, name, false);
+        left = leads(ctl, name, NULL);
     }
     return led - (left < led ? left : led);
 }
