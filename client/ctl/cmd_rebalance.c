@@ -163,7 +163,10 @@ static int simple(struct ctl *ctl, int argc, const char *command, const char *ac
     if (code != CTL_OK)
         return code;
     if (ctl->dry_run) {
-        printf("would: %s\n", said);
+        if (ctl->output == CTL_JSON)
+            out_json(json_pack("{s:s}", "would", said));
+        else
+            printf("would: %s\n", said);
         return CTL_OK;
     }
     code = call(ctl, action, true, &answer);
@@ -206,11 +209,38 @@ static int print_cancelled(struct ctl *ctl, json_t *answer)
     return CTL_OK;
 }
 
+/* Says what would be asked to turn back; `id` 0: all of it. */
+static int show_cancelled(struct ctl *ctl, unsigned long long id)
+{
+    json_t *a, *op, *list = json_array();
+    char count[48];
+    size_t i;
+    int code = admin_call(ctl, "admin.operator", false, json_pack("{s:s}", "action", "list"), &a);
+    if (code != CTL_OK)
+        return json_decref(list), code;
+    json_array_foreach(json_object_get(a, "operators"), i, op)
+    {
+        if (id == 0 || admin_u64(op, "id") == id)
+            json_array_append(list, op);
+    }
+    if (ctl->output == CTL_JSON)
+        out_json(json_pack("{s:O}", "would_cancel", list));
+    else
+        printf("would cancel %s\n", admin_count(json_array_size(list), "operator", count));
+    if (ctl->output != CTL_JSON && json_array_size(list))
+        operators_table(ctl, list);
+    json_decref(list);
+    json_decref(a);
+    return CTL_OK;
+}
+
 int cmd_rebalance_cancel(struct ctl *ctl, int argc, char **argv)
 {
     json_t *answer;
     (void)argv;
     int code = no_words(ctl, "rebalance cancel", argc);
+    if (code == CTL_OK && ctl->dry_run)
+        return show_cancelled(ctl, 0);
     if (code != CTL_OK || (code = call(ctl, "cancel", true, &answer)) != CTL_OK)
         return code;
     return print_cancelled(ctl, answer);
@@ -271,6 +301,8 @@ int cmd_operator_cancel(struct ctl *ctl, int argc, char **argv)
     if (argc - optind != (all ? 0 : 1) || (!all && !ctl_parse_u64(argv[optind], &id)))
         return ctl_usage(ctl, "operator cancel",
                          "name an operator by its id (kvctl operator list), or --all");
+    if (ctl->dry_run)
+        return show_cancelled(ctl, id);
     json_t *p = all ? json_pack("{s:s,s:b}", "action", "cancel", "all", 1)
                     : json_pack("{s:s,s:I}", "action", "cancel", "id", (json_int_t)id);
     int code = admin_call(ctl, "admin.operator", true, p, &answer);

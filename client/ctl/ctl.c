@@ -255,6 +255,16 @@ static int dispatch_unknown(struct ctl *ctl, int argc, char **argv)
     return ctl_usage(ctl, "", "there is no command '%s'", word);
 }
 
+/* Commands that change something and cannot say beforehand what: better refused than done. */
+static bool has_no_dry_run(const char *name)
+{
+    static const char *const names[] = {"put", "del", "cas", "cluster init", "playground"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
 int ctl_dispatch(struct ctl *ctl, int argc, char **argv)
 {
     for (size_t i = 0; i < ctl_n_commands; i++) {
@@ -270,6 +280,8 @@ int ctl_dispatch(struct ctl *ctl, int argc, char **argv)
                 return CTL_OK;
             }
         }
+        if (ctl->dry_run && has_no_dry_run(c->name))
+            return ctl_usage(ctl, c->name, "%s knows no --dry-run; nothing was done", c->name);
         optind = 0; /* getopt_long starts afresh */
         return c->run(ctl, argc - words + 1, argv + words - 1);
     }

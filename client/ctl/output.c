@@ -58,7 +58,7 @@ void out_json(json_t *object)
     json_t *all = json_object();
     json_object_set_new(all, "schema", json_integer(1));
     json_object_update(all, object);
-    json_dumpf(all, stdout, JSON_COMPACT);
+    json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(all);
     json_decref(object);

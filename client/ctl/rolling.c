@@ -113,7 +113,9 @@ static int maintenance(struct ctl *ctl, const char *node, unsigned ms)
 
 /* ---- leaderships ---- */
 
-static unsigned leads(struct ctl *ctl, const char *name, bool order)
+/* How many groups the node leads. With `ordered` it is told to hand them over, and *ordered counts
+ * those that it will: one with an operator under way is handed over by the node when it stops. */
+static unsigned leads(struct ctl *ctl, const char *name, unsigned *ordered)
 {
     struct kvadmin_status s;
     char why[256];
@@ -126,13 +128,13 @@ static unsigned leads(struct ctl *ctl, const char *name, bool order)
         if (s.groups[i].leader != node->id)
             continue;
         n++;
-        /* One that cannot be handed over now (an operator is under way) is handed over by the node
-         * itself when it stops. */
-        if (order && admin_ask(ctl, "admin.group",
-                               json_pack("{s:s,s:I}", "action", "transfer-leader", "group",
-                                         (json_int_t)s.groups[i].id),
-                               &answer, why, sizeof(why)) == KV_OK)
+        if (ordered && admin_ask(ctl, "admin.group",
+                                 json_pack("{s:s,s:I}", "action", "transfer-leader", "group",
+                                           (json_int_t)s.groups[i].id),
+                                 &answer, why, sizeof(why)) == KV_OK) {
             json_decref(answer);
+            ++*ordered;
+        }
     }
     kvadmin_status_close(&s);
     return n;
@@ -141,10 +143,10 @@ static unsigned leads(struct ctl *ctl, const char *name, bool order)
 static unsigned hand_over(struct ctl *ctl, const char *name)
 {
     uint64_t began = now_ms();
-    unsigned led = leads(ctl, name, true), left = led;
-    while (left && now_ms() - began < HANDOVER_MS) {
+    unsigned ordered = 0, led = leads(ctl, name, &ordered), left = led;
+    while (led - (left < led ? left : led) < ordered && now_ms() - began < HANDOVER_MS) {
         poll(NULL, 0, POLL_MS);
-        left = leads(ctl, name, false);
+        left = leads(ctl, name, NULL);
     }
     return led - (left < led ? left : led);
 }
@@ -244,7 +246,8 @@ static const struct kvadmin_replica *replica_of(const struct kvadmin_group *g, u
     return NULL;
 }
 
-/* What the leaders of the node's groups have now. */
+/* What the leaders of the groups in which the node votes have now. One that is being seeded takes
+ * its time, and nobody's majority rests on it. */
 static struct target *targets_of(const struct kvadmin_status *s, uint32_t node, unsigned *n)
 {
     struct target *t = calloc(s->n_groups + 1, sizeof(*t));
@@ -254,7 +257,8 @@ static struct target *targets_of(const struct kvadmin_status *s, uint32_t node, 
     for (unsigned i = 0; i < s->n_groups; i++) {
         const struct kvadmin_group *g = &s->groups[i];
         const struct kvadmin_replica *leader = replica_of(g, g->leader);
-        if (replica_of(g, node) && leader)
+        const struct kvadmin_replica *own = replica_of(g, node);
+        if (own && leader && strcmp(own->role, "voter") == 0)
             t[(*n)++] = (struct target){g->id, leader->match};
     }
     return t;
@@ -352,6 +356,20 @@ static bool wanted(const struct rolling *r, const struct kvadmin_node *n)
     return r->n_only == 0;
 }
 
+static void say_plan(struct rolling *r, const struct kvadmin_node *n)
+{
+    char command[2048] = "by hand: systemctl restart shardd", count[48];
+    if (r->command)
+        fill_in(r->command, n, command, sizeof(command));
+    else if (process_of(r, n) >= 0)
+        snprintf(command, sizeof(command), "process of the playground in %s", r->pg.dir);
+    json_array_append_new(r->done, json_pack("{s:s,s:I,s:s}", "name", n->name, "leaders",
+                                             (json_int_t)n->leaders, "restart", command));
+    if (r->ctl->output != CTL_JSON)
+        printf("%s: hand over %s, restart (%s), wait until it has caught up\n", n->name,
+               admin_count(n->leaders, "leadership", count), command);
+}
+
 static int all(struct rolling *r, const struct kvadmin_status *s)
 {
     for (unsigned i = 0; i < s->n_nodes; i++) {
@@ -359,14 +377,7 @@ static int all(struct rolling *r, const struct kvadmin_status *s)
         if (!wanted(r, n))
             continue;
         if (r->plan) {
-            char command[2048] = "by hand: systemctl restart shardd";
-            if (r->command)
-                fill_in(r->command, n, command, sizeof(command));
-            else if (process_of(r, n) >= 0)
-                snprintf(command, sizeof(command), "process of the playground in %s", r->pg.dir);
-            char count[48];
-            printf("%s: hand over %s, restart (%s), wait until it has caught up\n", n->name,
-                   admin_count(n->leaders, "leadership", count), command);
+            say_plan(r, n);
             continue;
         }
         bool by_hand = !r->command && process_of(r, n) < 0;
@@ -418,7 +429,7 @@ int cmd_rolling_restart(struct ctl *ctl, int argc, char **argv)
             code = admin_no_node(ctl, &s, r.only[i]);
     if (code == CTL_OK)
         code = all(&r, &s);
-    if (code == CTL_OK && !r.plan && ctl->output == CTL_JSON)
+    if (code == CTL_OK && ctl->output == CTL_JSON)
         out_json(json_pack("{s:O}", "nodes", r.done));
     else if (code == CTL_OK && !r.plan)
         printf("%s restarted\n", admin_count(json_array_size(r.done), "node", count));

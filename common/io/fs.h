@@ -34,6 +34,9 @@ MUST_USE enum err fs_read(struct fs_file *f, void *p, size_t n, uint64_t offset,
 /* Writes all or fails. */
 MUST_USE enum err fs_write(struct fs_file *f, const void *p, size_t n, uint64_t offset);
 MUST_USE enum err fs_sync(struct fs_file *f); /* fdatasync; an error is final (fsyncgate) */
+/* Has the kernel begin to write what was written there, so that little is left for fs_sync: a large
+ * file that goes out at once holds up everyone else's fdatasync. A hint: promises nothing. */
+void fs_write_out(struct fs_file *f, uint64_t offset, size_t n);
 MUST_USE enum err fs_truncate(struct fs_file *f, uint64_t size);
 MUST_USE enum err fs_rename(const char *from, const char *to); /* replaces `to` */
 MUST_USE enum err fs_unlink(const char *path);

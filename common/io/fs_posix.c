@@ -115,6 +115,12 @@ enum err fs_sync(struct fs_file *f)
     return fdatasync(f->fd) == 0 ? ERR_OK : failed();
 }
 
+void fs_write_out(struct fs_file *f, uint64_t offset, size_t n)
+{
+    /* An error of it is fs_sync's, too. */
+    (void)sync_file_range(f->fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
+}
+
 enum err fs_truncate(struct fs_file *f, uint64_t size)
 {
     return ftruncate(f->fd, (off_t)size) == 0 ? ERR_OK : failed();

@@ -102,6 +102,8 @@ static enum err write_chunks(struct snapshot_fetch *f)
         e = open_file(f, c->file, FS_WRITE | FS_CREATE, &file);
         if (e == ERR_OK)
             e = fs_write(file, c->bytes, c->n, c->offset);
+        if (e == ERR_OK)
+            fs_write_out(file, c->offset, c->n);
         fs_close(file);
         if (e != ERR_OK)
             break;
