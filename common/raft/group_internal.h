@@ -199,6 +199,10 @@ void group_ping(struct group *g);
 void group_on_loaded(void *arg, enum err result, uint64_t index);
 uint64_t group_confirmed(struct group *g);
 
+/* group_change.c */
+/* Leader: whether the member has answered within the last election timeout. */
+bool group_answers(const struct group *g, const struct group_peer *p);
+
 /* group_recv.c */
 void group_receive(struct group *g, uint32_t node, const struct group_msg *m,
                    const struct group_msg_entry *entries);
