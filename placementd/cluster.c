@@ -7,15 +7,16 @@
 #include "placementd/cluster_index.h"
 
 /* Smallest encodings of one item, to bound what a count in untrusted bytes may allocate. */
+#define MEMBER_MIN 15u
 #define NODE_MIN 28u
-#define GROUP_MIN 23u
+#define GROUP_MIN 31u
 #define OPERATOR_MIN 92u
 #define FINISHED_MIN 28u
 
 void cluster_init(struct cluster *c)
 {
     memset(c, 0, sizeof(*c));
-    c->next_node = 1;
+    c->next_node = c->next_member = 1;
     c->next_replica = c->next_group = c->next_operator = 1;
     c->index = cluster_index_create();
 }
@@ -282,6 +283,7 @@ void cluster_put_member(struct buf *b, const struct cluster_member *m)
     buf_u64(b, m->incarnation);
     cluster_put_text(b, m->client_addr);
     cluster_put_text(b, m->peer_addr);
+    buf_u8(b, m->leaving);
 }
 
 void cluster_get_member(struct cursor *c, struct cluster_member *m)
@@ -290,7 +292,9 @@ void cluster_get_member(struct cursor *c, struct cluster_member *m)
     m->incarnation = cursor_u64(c);
     cluster_get_text(c, m->client_addr, sizeof(m->client_addr));
     cluster_get_text(c, m->peer_addr, sizeof(m->peer_addr));
-    if (m->id == 0)
+    uint8_t leaving = cursor_u8(c);
+    m->leaving = leaving == 1;
+    if (m->id == 0 || leaving > 1)
         c->bad = true;
 }
 
@@ -441,9 +445,13 @@ void cluster_encode(const struct cluster *c, struct buf *out)
     buf_u64(out, c->next_replica);
     buf_u64(out, c->next_group);
     buf_u64(out, c->next_operator);
+    buf_u32(out, c->next_member);
     buf_u32(out, c->n_members);
     for (uint32_t i = 0; i < c->n_members; i++)
         cluster_put_member(out, &c->member[i]);
+    buf_u32(out, c->n_removed);
+    for (uint32_t i = 0; i < c->n_removed; i++)
+        cluster_put_member(out, &c->removed[i]);
     buf_u32(out, c->n_nodes);
     for (uint32_t i = 0; i < c->n_nodes; i++)
         put_node(out, &c->nodes[i]);
@@ -451,6 +459,7 @@ void cluster_encode(const struct cluster *c, struct buf *out)
     for (uint32_t i = 0; i < c->n_groups; i++) {
         cluster_put_desc(out, &c->groups[i].desc);
         buf_u16(out, c->groups[i].created);
+        buf_u64(out, c->groups[i].force);
     }
     buf_u32(out, c->n_operators);
     for (uint32_t i = 0; i < c->n_operators; i++)
@@ -473,12 +482,18 @@ static uint32_t get_count(struct cursor *c, uint32_t max, size_t item)
 
 static void get_members(struct cursor *in, struct cluster *c)
 {
-    uint32_t n = get_count(in, CLUSTER_MEMBERS_MAX, 14);
+    c->next_member = cursor_u32(in);
+    uint32_t n = get_count(in, CLUSTER_MEMBERS_MAX, MEMBER_MIN);
     for (uint32_t i = 0; i < n && !in->bad; i++) {
         cluster_get_member(in, &c->member[i]);
-        if (i && c->member[i].id <= c->member[i - 1].id)
+        if ((i && c->member[i].id <= c->member[i - 1].id) || c->member[i].id >= c->next_member)
             in->bad = true;
         c->n_members = i + 1;
+    }
+    n = get_count(in, CLUSTER_REMOVED_MAX, MEMBER_MIN);
+    for (uint32_t i = 0; i < n && !in->bad; i++) {
+        cluster_get_member(in, &c->removed[i]);
+        c->n_removed = i + 1;
     }
 }
 
@@ -499,10 +514,14 @@ static void get_lists(struct cursor *in, struct cluster *c)
         struct shard_desc d;
         cluster_get_desc(in, &d);
         uint16_t created = cursor_u16(in);
+        uint64_t force = cursor_u64(in);
         if (d.group >= c->next_group || d.group <= (i ? c->groups[i - 1].desc.group : 0))
             in->bad = true;
-        else
-            cluster_add_group(c, &d)->created = created;
+        if (in->bad)
+            break;
+        struct cluster_group *g = cluster_add_group(c, &d);
+        g->created = created;
+        g->force = force;
     }
     n = get_count(in, CLUSTER_OPERATORS_MAX, OPERATOR_MIN);
     for (uint32_t i = 0; i < n && !in->bad; i++) {

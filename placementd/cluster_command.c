@@ -7,7 +7,9 @@
 #include "common/base/check.h"
 #include "common/base/mem.h"
 #include "placementd/cluster_index.h"
+#include "placementd/member_apply.h"
 #include "placementd/operator_apply.h"
+#include "placementd/restore_apply.h"
 
 #define DESC_MIN 21u
 #define AT_TURNED 0x80u /* STEP: the step is one of an operator that takes back */
@@ -38,6 +40,7 @@ void cluster_command_encode(const struct cluster_command *c, struct buf *out)
         buf_append(out, c->cluster, 16);
         break;
     case CLUSTER_CMD_MEMBER:
+    case CLUSTER_CMD_MEMBER_ADD:
         cluster_put_member(out, &c->member);
         break;
     case CLUSTER_CMD_REGISTER:
@@ -81,6 +84,7 @@ void cluster_command_encode(const struct cluster_command *c, struct buf *out)
         buf_u8(out, c->paused);
         break;
     case CLUSTER_CMD_MEMBER_REMOVE:
+    case CLUSTER_CMD_MEMBER_LEAVE:
         buf_u32(out, c->member.id);
         break;
     case CLUSTER_CMD_IMPORT:
@@ -143,9 +147,11 @@ static void get_fields(struct cursor *c, struct cluster_command *out)
             memcpy(out->cluster, id.p, 16);
         break;
     case CLUSTER_CMD_MEMBER:
+    case CLUSTER_CMD_MEMBER_ADD:
         cluster_get_member(c, &out->member);
         break;
     case CLUSTER_CMD_MEMBER_REMOVE:
+    case CLUSTER_CMD_MEMBER_LEAVE:
         out->member.id = cursor_u32(c);
         break;
     case CLUSTER_CMD_PAUSE:
@@ -259,51 +265,6 @@ static void apply_found(struct apply *a)
     a->c->founded = true;
     memcpy(a->c->id, a->cmd->cluster, 16);
     a->out->map_changed = true;
-}
-
-/* Fills in what was not known before; an incarnation, once known, stays. */
-static void update_member(struct apply *a, struct cluster_member *known)
-{
-    const struct cluster_member *m = &a->cmd->member;
-    if (known->incarnation && known->incarnation != m->incarnation) {
-        cluster_refuse(a->out, ERR_FOREIGN, "member %u is known with another data directory",
-                       m->id);
-        return;
-    }
-    known->incarnation = m->incarnation;
-    if (m->client_addr[0])
-        memcpy(known->client_addr, m->client_addr, sizeof(m->client_addr));
-    if (m->peer_addr[0])
-        memcpy(known->peer_addr, m->peer_addr, sizeof(m->peer_addr));
-}
-
-static void apply_member(struct apply *a)
-{
-    const struct cluster_member *m = &a->cmd->member;
-    struct cluster_member *known = cluster_find_member(a->c, m->id);
-    if (known) {
-        update_member(a, known);
-        return;
-    }
-    if (a->c->n_members == CLUSTER_MEMBERS_MAX) {
-        cluster_refuse(a->out, ERR_REFUSED, "there are %u members already", a->c->n_members);
-        return;
-    }
-    uint32_t at = a->c->n_members++;
-    for (; at > 0 && a->c->member[at - 1].id > m->id; at--)
-        a->c->member[at] = a->c->member[at - 1];
-    a->c->member[at] = *m;
-}
-
-static void apply_member_remove(struct apply *a)
-{
-    struct cluster *c = a->c;
-    struct cluster_member *m = cluster_find_member(c, a->cmd->member.id);
-    if (!m)
-        return;
-    size_t at = (size_t)(m - c->member);
-    memmove(m, m + 1, (c->n_members - at - 1) * sizeof(*m));
-    c->n_members--;
 }
 
 /* The same data directory again: takes over what may change. True if anything did. */
@@ -517,6 +478,7 @@ static void apply_group(struct apply *a)
     g->created = created_of(a->c, g, d);
     g->desc = *d;
     g->desc.leader = 0;
+    g->force = 0;
     cluster_index_groups_changed(a->c);
     changed_group(a, d->group);
     if (child_comes) {
@@ -576,56 +538,6 @@ static void apply_node_state(struct apply *a)
     changed_node(a, n->id);
 }
 
-/* ---- a whole state ---- */
-
-/* So far above those of the export that what was given out after it is not given out again. */
-#define IMPORT_GAP (1u << 20)
-
-/* Ids from which on groups may exist that the import does not know. */
-static uint64_t unsure_from(const struct cluster *c)
-{
-    uint64_t from = c->unsure_to ? c->unsure_from : c->next_group;
-    for (uint32_t i = 0; i < c->n_operators; i++)
-        if (c->operators[i].kind == CLUSTER_OP_SPLIT && c->operators[i].child < from)
-            from = c->operators[i].child;
-    return from;
-}
-
-static void apply_import(struct apply *a)
-{
-    struct cluster *c = a->c, from = {0};
-    if (c->n_groups) {
-        cluster_refuse(a->out, ERR_EXISTS, "the cluster is laid out already: %u groups",
-                       c->n_groups);
-        return;
-    }
-    if (cluster_decode(a->cmd->state, &from) != ERR_OK || !from.founded ||
-        from.next_node > UINT32_MAX - IMPORT_GAP) {
-        cluster_refuse(a->out, ERR_BAD_REQUEST, "this is not an exported state of a cluster");
-        cluster_close(&from);
-        return;
-    }
-    from.unsure_from = unsure_from(&from);
-    from.next_group += IMPORT_GAP;
-    from.unsure_to = from.next_group;
-    from.next_replica += IMPORT_GAP;
-    from.next_operator += IMPORT_GAP;
-    from.next_node += IMPORT_GAP;
-    from.n_operators = 0;
-    cluster_index_operators_changed(&from);
-    from.map_version =
-        (from.map_version > c->map_version ? from.map_version : c->map_version) + IMPORT_GAP;
-    from.n_members = c->n_members;
-    memcpy(from.member, c->member, sizeof(c->member));
-    cluster_close(c);
-    *c = from;
-    a->out->map_changed = true;
-    for (uint32_t i = 0; i < c->n_groups; i++)
-        changed_group(a, c->groups[i].desc.group);
-    for (uint32_t i = 0; i < c->n_nodes; i++)
-        changed_node(a, c->nodes[i].id);
-}
-
 static void apply_any(struct apply *a)
 {
     switch (a->cmd->kind) {
@@ -633,10 +545,10 @@ static void apply_any(struct apply *a)
         apply_found(a);
         break;
     case CLUSTER_CMD_MEMBER:
-        apply_member(a);
-        break;
+    case CLUSTER_CMD_MEMBER_ADD:
+    case CLUSTER_CMD_MEMBER_LEAVE:
     case CLUSTER_CMD_MEMBER_REMOVE:
-        apply_member_remove(a);
+        member_apply(a->c, a->cmd, a->out);
         break;
     case CLUSTER_CMD_REGISTER:
         apply_register(a);
@@ -669,7 +581,7 @@ static void apply_any(struct apply *a)
         a->c->paused = a->cmd->paused;
         break;
     case CLUSTER_CMD_IMPORT:
-        apply_import(a);
+        restore_import(a->c, a->cmd, a->changes, a->out);
         break;
     default:
         CHECK(!"decoded kind");

@@ -26,7 +26,9 @@ enum cluster_command_kind {
     CLUSTER_CMD_OPERATOR_END = 10,   /* failed or cancelled; a merge first turns back */
     CLUSTER_CMD_OPERATOR_START = 11, /* a queued one begins */
     CLUSTER_CMD_PAUSE = 12,
-    CLUSTER_CMD_MEMBER_REMOVE = 13,
+    CLUSTER_CMD_MEMBER_REMOVE = 13, /* it has left the group */
+    CLUSTER_CMD_MEMBER_ADD = 15,    /* one that is to join: id never used, peer address */
+    CLUSTER_CMD_MEMBER_LEAVE = 16,  /* one that is to leave (id) */
     CLUSTER_CMD_IMPORT = 14, /* a whole state takes the place of one without groups; its members
                                 stay ours, its operators are dropped */
 };
@@ -38,7 +40,7 @@ struct cluster_created {
 struct cluster_command {
     uint8_t kind;
     uint8_t cluster[16];          /* FOUND */
-    struct cluster_member member; /* MEMBER */
+    struct cluster_member member; /* MEMBER; MEMBER_ADD (id, peer), _LEAVE, _REMOVE (id) */
     struct cluster_node node;     /* REGISTER (id and state are ignored), NODE_STATE (id, state) */
     /* LAYOUT: groups with all ids filled in by the leader, good only if the next ids are still
      * those of `groups[0]`. GROUP: one. Owned. */
