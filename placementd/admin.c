@@ -20,6 +20,7 @@ static const struct family families[] = {
     {"admin.operator", admin_operator, admin_operator_answer},
     {"admin.why", admin_explain, NULL},
     {"admin.map", admin_map, admin_map_answer},
+    {"admin.member", admin_member, admin_member_answer},
 };
 
 static const struct family *find_family(struct slice method)
@@ -57,6 +58,8 @@ static void get_field(struct mp_reader *r, struct slice name, struct admin_args 
         get_name(r, a->from, sizeof(a->from));
     } else if (slice_eq(name, slice_str("to"))) {
         get_name(r, a->to, sizeof(a->to));
+    } else if (slice_eq(name, slice_str("peer"))) {
+        mp_get_cstr(r, a->peer, sizeof(a->peer));
     } else if (slice_eq(name, slice_str("group"))) {
         a->group = mp_get_uint(r);
         a->has_group = true;

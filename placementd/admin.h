@@ -30,6 +30,10 @@
  *   admin.map        {"action":"export"} -> {"state":bin,"version","nodes","groups","cluster":hex};
  *                    {"action":"import","state":bin,"plan"?} -> {"version","nodes","groups"}
  *
+ *   admin.member     {"action":"add"|"remove"|"list", "id"?, "peer"?, "plan"?}
+ *       -> {"text":what will happen,"note":what is under way,"next_id",
+ *           "members":[{"id","peer","client","role"}...]}         placementd's own; membership.h
+ *
  *   op:       {"kind","group","first_slot","last_slot","replica","from","to","slot","into","bytes",
  *              "why"}                                                    (node names, "": none)
  *   operator:
@@ -46,6 +50,8 @@
 
 #include "placementd/driver.h"
 #include "placementd/plan_view.h"
+
+struct membership;
 
 #define ADMIN_PLANS_MAX 8u /* plans that `apply` still knows */
 
@@ -68,6 +74,7 @@ struct admin_world {
     struct driver *driver;
     struct driver_moment m;
     uint64_t rate; /* bytes/s that the moves of a node may take; 0: no limit */
+    const struct membership *members;
 };
 
 struct admin_args {
@@ -75,6 +82,7 @@ struct admin_args {
     char action[24];
     char node[LIMIT_NAME + 1], from[LIMIT_NAME + 1], to[LIMIT_NAME + 1]; /* "": not given */
     char plan_id[16];
+    char peer[64];
     uint64_t group, into, id, for_ms;
     uint16_t slot;
     bool has_group, has_slot, has_id, has_for, plan, all;

@@ -162,10 +162,11 @@ void members_announce(const struct member *self, const uint8_t cluster[16], bool
     buf_u8(out, blank ? BLANK : 0);
 }
 
-void members_notice(const uint8_t cluster[16], struct buf *out)
+void members_notice(const uint8_t cluster[16], bool wiped, struct buf *out)
 {
     buf_u8(out, NOTICE);
     buf_append(out, cluster, 16);
+    buf_u8(out, wiped);
 }
 
 static enum err take_announcement(struct member *m, struct cursor *c, uint64_t now)
@@ -189,19 +190,21 @@ static enum err take_announcement(struct member *m, struct cursor *c, uint64_t n
 }
 
 enum err members_take(struct members *m, uint32_t from, struct slice in, uint64_t now,
-                      bool *removed, uint8_t cluster[16])
+                      struct members_verdict *verdict)
 {
     struct cursor c = cursor_of(in);
     struct member *member = members_find_any(m, from);
     uint8_t kind = cursor_u8(&c);
-    *removed = false;
+    *verdict = (struct members_verdict){0};
     if (kind == ANNOUNCE)
         return take_announcement(member, &c, now);
     struct slice id = cursor_bytes(&c, 16);
+    uint8_t wiped = cursor_u8(&c);
     if (kind != NOTICE || c.bad)
         return ERR_BAD_REQUEST;
-    *removed = true;
-    memcpy(cluster, id.p, 16);
+    verdict->out = true;
+    verdict->wiped = wiped;
+    memcpy(verdict->cluster, id.p, 16);
     return ERR_OK;
 }
 
@@ -212,5 +215,7 @@ bool members_is_heard(const struct member *m, const struct group_conf *conf,
     bool theirs = memcmp(m->cluster, none, 16) != 0, ours = memcmp(cluster, none, 16) != 0;
     if (theirs && ours && memcmp(m->cluster, cluster, 16) != 0)
         return false;
-    return conf->n == 0 || group_conf_find(conf, m->id) || (theirs && ours);
+    /* After a restart what the log has is not known to be committed yet: neither the id nor who was
+     * added. */
+    return conf->n == 0 || group_conf_find(conf, m->id) || theirs;
 }

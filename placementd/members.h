@@ -7,8 +7,9 @@
  * that was removed.
  *
  * Whose Raft messages are taken: of members of the group's configuration, unless they announce
- * another cluster; and of strangers that announce our cluster: a member that lags must hear a
- * leader that was added meanwhile. One that was started with a state of its own is never heard.
+ * another cluster; and of strangers that announce our cluster (any, while ours is not known): a
+ * member that lags must hear a leader that was added meanwhile. One that was started with a state
+ * of its own is never heard.
  *
  * Pure (time comes in). Owner: struct server.  Thread: the loop.  Depends on: io (addresses). */
 #ifndef PLACEMENTD_MEMBERS_H
@@ -55,12 +56,17 @@ struct member *members_stranger(struct members *m, uint32_t id);
 
 void members_announce(const struct member *self, const uint8_t cluster[16], bool blank,
                       struct buf *out);
-/* To one that was removed. */
-void members_notice(const uint8_t cluster[16], struct buf *out);
-/* Untrusted. Takes what `from` says of itself; *removed: it says that we were removed from that
- * cluster (16 bytes). ERR_BAD_REQUEST. */
+/* To one that was removed, or that has come with another data directory than it had. */
+void members_notice(const uint8_t cluster[16], bool wiped, struct buf *out);
+/* What `from` says of us. */
+struct members_verdict {
+    bool out;   /* we are not wanted in ... */
+    bool wiped; /* ... since our data directory is not the one that we had; else we were removed */
+    uint8_t cluster[16];
+};
+/* Untrusted. Takes what `from` says of itself, and of us. ERR_BAD_REQUEST. */
 MUST_USE enum err members_take(struct members *m, uint32_t from, struct slice in, uint64_t now,
-                               bool *removed, uint8_t cluster[16]);
+                               struct members_verdict *verdict);
 /* Whether Raft messages of it are taken. */
 bool members_is_heard(const struct member *m, const struct group_conf *conf,
                       const uint8_t cluster[16]);

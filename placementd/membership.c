@@ -248,6 +248,17 @@ enum err membership_may_remove(const struct membership *m, uint64_t id, char *wh
     return say(why, n, ERR_OK, "member %u leaves", k->id);
 }
 
+const char *membership_role(const struct membership *m, uint32_t id)
+{
+    const struct cluster_member *k = listed(m, id);
+    const struct group_member *g = group_conf_find(m->conf, id);
+    if (k && k->leaving)
+        return "leaving";
+    if (!g)
+        return k ? "expected" : "";
+    return g->role == GROUP_VOTER ? "voter" : "standby";
+}
+
 void membership_note(const struct membership *m, char *out, size_t n)
 {
     struct count now = count_all(m, 0);

@@ -58,6 +58,9 @@ MUST_USE enum err membership_may_add(const struct membership *m, uint64_t id, co
                                      char *why, size_t n);
 MUST_USE enum err membership_may_remove(const struct membership *m, uint64_t id, char *why,
                                         size_t n);
+/* "voter", "standby" (it catches up, or waits for another), "leaving", "expected" (added, has not
+ * come in), "" (not wanted, not in the group). */
+const char *membership_role(const struct membership *m, uint32_t id);
 /* What is under way and what it waits for; "" if all is as wanted. */
 void membership_note(const struct membership *m, char *out, size_t n);
 

@@ -39,7 +39,11 @@ struct driver_moment server_moment(const struct server *s)
 
 struct admin_world server_admin_world(struct server *s)
 {
-    return (struct admin_world){&s->admin, &s->driver, server_moment(s), s->settings->move_rate};
+    return (struct admin_world){.admin = &s->admin,
+                                .driver = &s->driver,
+                                .m = server_moment(s),
+                                .rate = s->settings->move_rate,
+                                .members = server_membership(s)};
 }
 
 static void fatal(struct server *s, enum err why, const char *text)
@@ -216,9 +220,21 @@ static enum err listen_on(struct server *s, const char *key, const struct io_add
     return e;
 }
 
+static enum err say_removed(const struct server *s, char *msg, size_t n)
+{
+    snprintf(msg, n,
+             "member %u was removed from placementd, and ids are used once: do not start it again. "
+             "%.200s can be deleted. A new one: kvctl cluster member add",
+             s->self->id, s->dir->path);
+    return ERR_REFUSED;
+}
+
 static enum err open_group(struct server *s, char *msg, size_t n)
 {
     char wal_dir[4096];
+    server_members_marker(s, wal_dir, sizeof(wal_dir));
+    if (fs_exists(wal_dir))
+        return say_removed(s, msg, n);
     struct group_conf initial;
     snprintf(wal_dir, sizeof(wal_dir), "%s/wal", s->dir->path);
     struct group_set_options o = {
@@ -243,14 +259,9 @@ static enum err open_group(struct server *s, char *msg, size_t n)
         return e;
     s->fsm_open = true;
     const struct group_conf *conf = &s->fsm.durable.conf;
-    if (conf->n && !group_conf_find(conf, s->self->id)) {
-        snprintf(
-            msg, n,
-            "member %u is not in the group that %.200s knows: it was removed, and ids are used "
-            "once. Add a new one with an empty data directory: kvctl cluster member add",
-            s->self->id, s->dir->path);
-        return ERR_REFUSED;
-    }
+    /* A snapshot that one was filled with may be older than its joining. */
+    if (conf->n && !s->settings->join && !group_conf_find(conf, s->self->id))
+        return say_removed(s, msg, n);
     bool campaign = conf->n && conf->member[0].node == s->self->id;
     e = fsm_start(&s->fsm, s->groups, s->self->id, campaign, msg, n);
     if (e == ERR_OK)

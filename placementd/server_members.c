@@ -4,6 +4,7 @@
 
 #include "common/base/crc32c.h"
 #include "common/base/log.h"
+#include "common/io/fs.h"
 #include "placementd/member_apply.h"
 
 #define HEARD_NS (2 * NS_PER_S)
@@ -26,36 +27,65 @@ static bool on_resolve(void *arg, uint32_t node, struct io_addr *out)
     return (m && m->peer.port) || (gone && io_addr_parse(gone->peer_addr, out) == ERR_OK);
 }
 
-/* Another cluster's word does not count, unless we have no state yet. */
-static void on_notice(struct server *s, uint32_t from, const uint8_t cluster[16])
+void server_members_marker(const struct server *s, char *out, size_t n)
 {
-    if (s->removed || (conf_of(s)->n && memcmp(cluster, s->fsm.cluster.id, 16) != 0))
+    snprintf(out, n, "%s/removed", s->dir->path);
+}
+
+/* Another cluster's word does not count, unless we have no state yet. */
+static void on_verdict(struct server *s, uint32_t from, const struct members_verdict *v)
+{
+    const struct cluster *c = &s->fsm.cluster;
+    char path[4096];
+    bool ours = c->founded && memcmp(v->cluster, c->id, 16) == 0;
+    if (s->removed || (v->wiped ? c->founded : conf_of(s)->n && !ours))
         return;
-    log_error("removed",
-              "member=%u from=%u text=\"this member was removed from placementd: do not start it "
-              "again; its data directory can be deleted\"",
-              s->self->id, from);
+    log_error("removed", "member=%u from=%u text=\"%s; its data directory can be deleted\"",
+              s->self->id, from,
+              v->wiped
+                  ? "the data directory of this member was wiped, and it may have voted before: "
+                    "add a new one under a new id (kvctl cluster member add), then remove it"
+                  : "this member was removed from placementd: do not start it again");
     s->removed = true;
+    server_members_marker(s, path, sizeof(path));
+    if (fs_write_file(path, slice_str(v->wiped ? "wiped\n" : "removed\n")) != ERR_OK)
+        log_warn("removed_not_marked", "path=%s", path);
     server_stop(s);
+}
+
+/* At most one a second: it knocks often, and others tell it too. */
+static void notice(struct server *s, uint32_t id, bool wiped)
+{
+    struct buf b = {0};
+    if (s->noticed && io_now(s->io) - s->noticed < NOTICE_NS)
+        return;
+    s->noticed = io_now(s->io);
+    members_notice(s->fsm.cluster.id, wiped, &b);
+    struct slice part = buf_slice(&b);
+    peer_send(s->peers, id, MEMBERS_ANNOUNCE_GROUP, &part, 1);
+    buf_close(&b);
 }
 
 static void on_peer_message(void *arg, uint32_t from, uint64_t group, struct slice message)
 {
     struct server *s = arg;
     const struct member *m = members_find_any(&s->members, from);
-    uint8_t cluster[16];
-    bool removed = false;
+    struct members_verdict verdict = {0};
     enum err e = ERR_OK;
     if (s->leaving)
         return; /* the log has to come to rest */
+    if (!m && member_find_removed(&s->fsm.cluster, from)) {
+        notice(s, from, false); /* its link is older than its removal */
+        return;
+    }
     if (group == MEMBERS_ANNOUNCE_GROUP)
-        e = members_take(&s->members, from, message, io_now(s->io), &removed, cluster);
+        e = members_take(&s->members, from, message, io_now(s->io), &verdict);
     else if (m && members_is_heard(m, conf_of(s), s->fsm.cluster.id))
         e = group_set_receive(s->groups, from, group, message);
     if (e != ERR_OK && e != ERR_NOT_FOUND)
         log_warn("peer_message_refused", "from=%u error=%s", from, err_name(e));
-    if (e == ERR_OK && removed)
-        on_notice(s, from, cluster);
+    if (e == ERR_OK && verdict.out)
+        on_verdict(s, from, &verdict);
 }
 
 static void refuse(struct server *s, struct conn *c, const struct peer_hello *hello,
@@ -67,18 +97,6 @@ static void refuse(struct server *s, struct conn *c, const struct peer_hello *he
     if (m)
         m->refused = hello->incarnation; /* it will knock again and again */
     conn_abort(c);
-}
-
-static void notice(struct server *s, uint32_t id)
-{
-    struct buf b = {0};
-    if (s->noticed && io_now(s->io) - s->noticed < NOTICE_NS)
-        return;
-    s->noticed = io_now(s->io);
-    members_notice(s->fsm.cluster.id, &b);
-    struct slice part = buf_slice(&b);
-    peer_send(s->peers, id, MEMBERS_ANNOUNCE_GROUP, &part, 1);
-    buf_close(&b);
 }
 
 /* A member that comes with another data directory than the one it had may have voted with the old
@@ -93,9 +111,10 @@ static void on_peer_hello(void *arg, struct conn *c, const struct peer_hello *he
         refuse(s, c, hello, "no link of Raft");
     } else if (!known && member_find_removed(state, hello->node)) {
         conn_abort(c);
-        notice(s, hello->node);
+        notice(s, hello->node, false);
     } else if (known && known->incarnation && known->incarnation != hello->incarnation) {
         refuse(s, c, hello, "its data directory was wiped: add it under a new id");
+        notice(s, hello->node, true);
     } else if (!known && !in_group && conf_of(s)->n && hello->node < state->next_member &&
                state->n_members) {
         refuse(s, c, hello, "it was removed");

@@ -13,6 +13,8 @@ void server_members_tick(struct server *s);
 void server_members_turn(struct server *s);
 /* Takes over what the state and the group's configuration say. */
 void server_members_follow(struct server *s);
+/* The file that says that this member was removed. */
+void server_members_marker(const struct server *s, char *out, size_t n);
 /* The picture of now; borrowed until the next call. */
 const struct membership *server_membership(struct server *s);
 

@@ -14,6 +14,7 @@ import traceback
 import daemons
 import disks
 import faults
+import members
 import operate
 import placement
 from playground import Failed, Playground, Skipped, program
@@ -50,6 +51,7 @@ TESTS = [
     (operate.node_down, {}),
     (operate.map_backup, {}),
     *placement.TESTS,
+    *members.TESTS,
 ]
 
 
