@@ -34,6 +34,13 @@
  *       -> {"text":what will happen,"note":what is under way,"next_id",
  *           "members":[{"id","peer","client","role"}...]}         placementd's own; membership.h
  *
+ *   admin.recover    {"action":"plan"|"apply", "lost":[node...]}
+ *       -> {"phase":"lost"|"adopt"|"rebuild", "ready":bool, "lines":[text...]}   what would be
+ * done, or is; not ready: what is missing, and apply is refused. With groups in the map: the named
+ *          nodes are given up, and groups that lost their majority go on with what is left
+ *          (recover_lost.h). Without: the map is made from what the nodes have (recover_map.h):
+ * first the id of their cluster is adopted, then, once all is heard, the map.
+ *
  *   op:       {"kind","group","first_slot","last_slot","replica","from","to","slot","into","bytes",
  *              "why"}                                                    (node names, "": none)
  *   operator:
@@ -52,6 +59,7 @@
 #include "placementd/plan_view.h"
 
 struct membership;
+struct recovery;
 
 #define ADMIN_PLANS_MAX 8u /* plans that `apply` still knows */
 
@@ -75,6 +83,7 @@ struct admin_world {
     struct driver_moment m;
     uint64_t rate; /* bytes/s that the moves of a node may take; 0: no limit */
     const struct membership *members;
+    const struct recovery *recovery;
 };
 
 struct admin_args {
@@ -87,6 +96,8 @@ struct admin_args {
     uint16_t slot;
     bool has_group, has_slot, has_id, has_for, plan, all;
     struct buf state; /* owned */
+    struct buf lost;  /* names of nodes, each ends with NUL; owned */
+    uint32_t n_lost;
 };
 
 /* A command that was proposed, in log order. */

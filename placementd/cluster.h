@@ -159,6 +159,9 @@ struct cluster {
     struct cluster_group *groups;
     struct cluster_operator *operators;
     bool paused; /* no new balancing; repair and drains go on */
+    /* By `cluster recover`: the id is that of a cluster whose placementd was lost. Its nodes come
+     * back under the ids that they have; the map is made from what they report. */
+    bool recovering;
     uint32_t n_finished;
     struct cluster_finished *finished; /* oldest first; room for CLUSTER_FINISHED_MAX */
     /* After an import: groups of these ids that the state does not know may have been made after

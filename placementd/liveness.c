@@ -177,6 +177,8 @@ static void keep_replicas(struct live_node *n, const struct msg_heartbeat *h)
                                               .merge = s->merge,
                                               .child = s->child,
                                               .applied = s->applied,
+                                              .log_term = s->log_term,
+                                              .log_index = s->log_index,
                                               .bytes = s->bytes};
     }
 }

@@ -209,13 +209,16 @@ enum err members_take(struct members *m, uint32_t from, struct slice in, uint64_
 }
 
 bool members_is_heard(const struct member *m, const struct group_conf *conf,
-                      const uint8_t cluster[16])
+                      const struct cluster *c)
 {
     static const uint8_t none[16];
-    bool theirs = memcmp(m->cluster, none, 16) != 0, ours = memcmp(cluster, none, 16) != 0;
-    if (theirs && ours && memcmp(m->cluster, cluster, 16) != 0)
-        return false;
+    bool theirs = memcmp(m->cluster, none, 16) != 0, ours = memcmp(c->id, none, 16) != 0;
+    for (uint32_t i = 0; i < c->n_members; i++)
+        if (c->member[i].id == m->id && c->member[i].incarnation && m->incarnation)
+            return c->member[i].incarnation == m->incarnation;
+    if (conf->n == 0 || group_conf_find(conf, m->id))
+        return true;
     /* After a restart what the log has is not known to be committed yet: neither the id nor who was
      * added. */
-    return conf->n == 0 || group_conf_find(conf, m->id) || theirs;
+    return theirs && (!ours || memcmp(m->cluster, c->id, 16) == 0);
 }

@@ -6,10 +6,11 @@
  * Announcements travel as messages of group 0, which Raft never uses; so does the notice to one
  * that was removed.
  *
- * Whose Raft messages are taken: of members of the group's configuration, unless they announce
- * another cluster; and of strangers that announce our cluster (any, while ours is not known): a
- * member that lags must hear a leader that was added meanwhile. One that was started with a state
- * of its own is never heard.
+ * Whose Raft messages are taken: of members of the group's configuration and of the list, unless
+ * they announce another data directory than the list has; and of strangers that announce our
+ * cluster (any, while ours is not known): a member that lags must hear a leader that was added
+ * meanwhile. The cluster's id counts for strangers alone: it changes when the map of a lost cluster
+ * is taken over.
  *
  * Pure (time comes in). Owner: struct server.  Thread: the loop.  Depends on: io (addresses). */
 #ifndef PLACEMENTD_MEMBERS_H
@@ -69,6 +70,6 @@ MUST_USE enum err members_take(struct members *m, uint32_t from, struct slice in
                                struct members_verdict *verdict);
 /* Whether Raft messages of it are taken. */
 bool members_is_heard(const struct member *m, const struct group_conf *conf,
-                      const uint8_t cluster[16]);
+                      const struct cluster *c);
 
 #endif

@@ -3,6 +3,114 @@
 #include <stdio.h>
 
 #include "placementd/cluster_index.h"
+#include "placementd/operator_apply.h"
+
+static void tell_node(const struct cluster_changes *changes, struct cluster_result *out,
+                      uint32_t id)
+{
+    out->map_changed = true;
+    if (changes && changes->node)
+        changes->node(changes->arg, id);
+}
+
+/* ---- nodes given up ---- */
+
+/* What was under way in a group that is forced may never be proven: it turns back now. */
+static void turn_back(struct cluster *c, uint64_t group, const struct cluster_command *cmd)
+{
+    const struct cluster_operator *o = cluster_operator_of(c, group);
+    struct cluster_command end = {.kind = CLUSTER_CMD_OPERATOR_END,
+                                  .outcome = ERR_SHUTTING_DOWN,
+                                  .now_ms = cmd->now_ms,
+                                  .why = "the group lost its majority for good"};
+    struct cluster_result ignored = {0};
+    if (!o)
+        return;
+    end.op.id = o->id;
+    operator_apply_end(c, &end, &ignored);
+}
+
+void restore_lost(struct cluster *c, const struct cluster_command *cmd,
+                  const struct cluster_changes *changes, struct cluster_result *out)
+{
+    for (uint32_t i = 0; i < cmd->n_lost; i++)
+        if (!cluster_find_node(c, cmd->lost[i]))
+            cluster_refuse(out, ERR_NOT_FOUND, "there is no node %u", cmd->lost[i]);
+    for (uint32_t i = 0; i < cmd->n_created; i++) {
+        const struct cluster_group *g = cluster_find_group(c, cmd->created[i].group);
+        if (!g || cluster_replica_index(g, cmd->created[i].replica) < 0)
+            cluster_refuse(out, ERR_WRONG_EPOCH, "group %llu has changed meanwhile: try again",
+                           (unsigned long long)cmd->created[i].group);
+    }
+    if (out->err != ERR_OK)
+        return;
+    for (uint32_t i = 0; i < cmd->n_lost; i++) {
+        struct cluster_node *n = cluster_find_node(c, cmd->lost[i]);
+        if (n->state == CLUSTER_NODE_REMOVED || n->state == CLUSTER_NODE_LOST)
+            continue;
+        n->state = CLUSTER_NODE_LOST;
+        n->maintenance_until_ms = 0;
+        tell_node(changes, out, n->id);
+    }
+    for (uint32_t i = 0; i < cmd->n_created; i++) {
+        cluster_find_group(c, cmd->created[i].group)->force = cmd->created[i].replica;
+        turn_back(c, cmd->created[i].group, cmd);
+    }
+}
+
+/* ---- placementd lost whole ---- */
+
+void restore_adopt(struct cluster *c, const struct cluster_command *cmd, struct cluster_result *out)
+{
+    if (c->recovering && memcmp(c->id, cmd->cluster, 16) == 0)
+        return;
+    if (c->n_groups || c->n_nodes || c->recovering) {
+        cluster_refuse(out, ERR_EXISTS, "this placementd is in use already: %u groups, %u nodes",
+                       c->n_groups, c->n_nodes);
+        return;
+    }
+    c->founded = true;
+    c->recovering = true;
+    memcpy(c->id, cmd->cluster, 16);
+    c->map_version += RESTORE_GAP;
+    c->next_node += RESTORE_GAP;
+    c->next_replica += RESTORE_GAP;
+    c->next_group += RESTORE_GAP;
+    c->next_operator += RESTORE_GAP;
+    c->unsure_from = 1;
+    c->unsure_to = c->next_group;
+    out->map_changed = true;
+}
+
+void restore_rejoin(struct cluster *c, const struct cluster_command *cmd,
+                    const struct cluster_changes *changes, struct cluster_result *out)
+{
+    const struct cluster_node *known = cluster_find_name(c, cmd->node.name);
+    struct cluster_node node = cmd->node;
+    if (c->recovering && node.id >= c->next_node && node.id < UINT32_MAX - RESTORE_GAP)
+        c->next_node = node.id + 1; /* it was recovered before */
+    if (cluster_find_node(c, node.id) || node.id >= c->next_node) {
+        cluster_refuse(out, ERR_REFUSED, "the node id %u is another's", node.id);
+        return;
+    }
+    if (known) {
+        cluster_refuse(out, ERR_REFUSED, "the name %.60s is that of node %u by now", node.name,
+                       known->id);
+        return;
+    }
+    if (c->n_nodes == LIMIT_NODES) {
+        cluster_refuse(out, ERR_REFUSED, "there are %u nodes already, the most that can be",
+                       c->n_nodes);
+        return;
+    }
+    node.state = CLUSTER_NODE_IN;
+    node.maintenance_until_ms = 0;
+    cluster_add_node(c, &node);
+    out->value = node.id;
+    tell_node(changes, out, node.id);
+}
+
+/* ---- whole states ---- */
 
 /* Ids from which on groups may exist that the import does not know. */
 static uint64_t unsure_from(const struct cluster *c)
@@ -74,6 +182,7 @@ void restore_import(struct cluster *c, const struct cluster_command *cmd,
         cluster_close(&from);
         return;
     }
+    from.recovering = false;
     from.unsure_from = unsure_from(&from);
     from.next_group += RESTORE_GAP;
     from.unsure_to = from.next_group;

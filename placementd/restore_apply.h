@@ -11,6 +11,17 @@
  * after it was written down is not given out again. */
 #define RESTORE_GAP (1u << 20)
 
+/* LOST: marks nodes as lost, and says which replicas are to go on alone; what is under way in their
+ * groups turns back. */
+void restore_lost(struct cluster *c, const struct cluster_command *cmd,
+                  const struct cluster_changes *changes, struct cluster_result *out);
+/* ADOPT: only while there is nothing yet. From then on nothing is ordered and nothing is known to
+ * be gone, until a map is imported. */
+void restore_adopt(struct cluster *c, const struct cluster_command *cmd,
+                   struct cluster_result *out);
+/* REJOIN: under the id that it was given before. */
+void restore_rejoin(struct cluster *c, const struct cluster_command *cmd,
+                    const struct cluster_changes *changes, struct cluster_result *out);
 /* IMPORT */
 void restore_import(struct cluster *c, const struct cluster_command *cmd,
                     const struct cluster_changes *changes, struct cluster_result *out);

@@ -43,7 +43,8 @@ struct admin_world server_admin_world(struct server *s)
                                 .driver = &s->driver,
                                 .m = server_moment(s),
                                 .rate = s->settings->move_rate,
-                                .members = server_membership(s)};
+                                .members = server_membership(s),
+                                .recovery = &s->recovery};
 }
 
 static void fatal(struct server *s, enum err why, const char *text)
@@ -70,6 +71,7 @@ static void on_state(void *arg, enum group_state state, uint64_t term, uint32_t 
     struct server *s = arg;
     log_info("role", "role=%s term=%llu leader=%u", names[state], (unsigned long long)term, leader);
     /* Liveness is the leader's own; another role has none, a new leader starts afresh. */
+    recovery_reset(&s->recovery);
     liveness_reset(&s->live, io_now(s->io));
     driver_reset(&s->driver, io_now(s->io));
     map_view_all(&s->view);
@@ -400,6 +402,7 @@ void server_close(struct server *s)
 rest:
     if (s->fsm_open)
         fsm_close(&s->fsm);
+    recovery_reset(&s->recovery);
     liveness_close(&s->live);
     driver_close(&s->driver);
     admin_close(&s->admin);

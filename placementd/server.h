@@ -15,6 +15,7 @@
 #include "placementd/liveness.h"
 #include "placementd/map_view.h"
 #include "placementd/membership.h"
+#include "placementd/recovery.h"
 #include "placementd/settings.h"
 
 struct server {
@@ -32,7 +33,8 @@ struct server {
     struct liveness live;
     struct driver driver;
     struct admin admin;
-    struct msg_step *steps; /* scratch: one reply's, HEARTBEAT_STEPS_MAX; owned */
+    struct recovery recovery; /* while there is no map */
+    struct msg_step *steps;   /* scratch: one reply's, HEARTBEAT_STEPS_MAX; owned */
     struct map_view view;
     struct membership membership; /* scratch of server_membership() */
     struct list sessions;         /* struct session.link */

@@ -80,7 +80,7 @@ static void on_peer_message(void *arg, uint32_t from, uint64_t group, struct sli
     }
     if (group == MEMBERS_ANNOUNCE_GROUP)
         e = members_take(&s->members, from, message, io_now(s->io), &verdict);
-    else if (m && members_is_heard(m, conf_of(s), s->fsm.cluster.id))
+    else if (m && members_is_heard(m, conf_of(s), &s->fsm.cluster))
         e = group_set_receive(s->groups, from, group, message);
     if (e != ERR_OK && e != ERR_NOT_FOUND)
         log_warn("peer_message_refused", "from=%u error=%s", from, err_name(e));

@@ -147,6 +147,10 @@ static const char *judge(struct server *s, uint64_t now, struct health *h)
         because(h, "asked a follower: ask member %u at leader_addr", server_leader(s));
         return "unknown";
     }
+    if (c->recovering) {
+        because(h, "the map is being recovered: kvctl cluster recover --plan");
+        return "forming";
+    }
     if (c->n_groups == 0) {
         because(h, "not laid out yet: kvctl cluster init");
         return "forming";

@@ -17,6 +17,7 @@ import faults
 import members
 import operate
 import placement
+import recover
 from playground import Failed, Playground, Skipped, program
 
 # A test is a function of a playground, or of nothing. Settings of its playground beside it.
@@ -52,6 +53,7 @@ TESTS = [
     (operate.map_backup, {}),
     *placement.TESTS,
     *members.TESTS,
+    *recover.TESTS,
 ]
 
 
