@@ -158,7 +158,7 @@ static void announce(struct server *s)
     for (uint32_t i = 0; i < s->members.n; i++)
         if (&s->members.member[i] != s->self)
             peer_send(s->peers, s->members.member[i].id, MEMBERS_ANNOUNCE_GROUP, &part, 1);
-    /* One that waits to be added may know none of those that are there now but by their knocking. */
+    /* One that waits to be added may know those that are there now by their knocking alone. */
     for (uint32_t i = 0; i < s->members.n_strangers; i++)
         if (s->members.stranger[i].peer.port)
             peer_send(s->peers, s->members.stranger[i].id, MEMBERS_ANNOUNCE_GROUP, &part, 1);

@@ -90,7 +90,14 @@ const struct ctl_command ctl_commands[] = {
      cmd_map_import},
     {"cluster recover", "[--lost NODE,NODE...] [--plan]",
      "go on without nodes, or without placementd's state, that are lost for good",
-     "--plan only says what would be given up.\n", cmd_cluster_recover},
+     "--plan only says what would be done, and what is missing.\n"
+     "--lost    these nodes will never come back: groups that lose their majority with them go on\n"
+     "          with the survivor that has most; what only the lost ones had is given up. Refused\n"
+     "          while one of them is heard, or a survivor is not\n"
+     "Without --lost, for a placementd that was lost whole and made anew (empty directories, same\n"
+     "addresses): it takes over the cluster of the nodes that knock, and makes the map from what\n"
+     "they have. A node that is missing is given up by its number: --lost 4\n",
+     cmd_cluster_recover},
     {"cluster rolling-restart", "[--node NODE]... [--command CMD] [--dir D] [--plan]",
      "restart the nodes one after the other, without losing service",
      "Of each node: maintenance on, leaderships handed away, restarted, waited for until all its\n"
