@@ -41,6 +41,7 @@ struct kvadmin_group {
 struct kvadmin_member {
     uint32_t id;
     char client[64], peer[64];
+    char role[16]; /* voter, standby, leaving, expected */
     bool leader, heard;
     uint64_t heard_ms;
 };

@@ -148,6 +148,7 @@ static const struct field member_fields[] = {
     F(kvadmin_member, id, U32),
     F(kvadmin_member, client, TEXT),
     F(kvadmin_member, peer, TEXT),
+    F(kvadmin_member, role, TEXT),
     F(kvadmin_member, leader, BOOL),
 };
 

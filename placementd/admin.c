@@ -20,6 +20,8 @@ static const struct family families[] = {
     {"admin.operator", admin_operator, admin_operator_answer},
     {"admin.why", admin_explain, NULL},
     {"admin.map", admin_map, admin_map_answer},
+    {"admin.recover", admin_recover, admin_recover_answer},
+    {"admin.member", admin_member, admin_member_answer},
 };
 
 static const struct family *find_family(struct slice method)
@@ -46,6 +48,25 @@ static void get_name(struct mp_reader *r, char *out, size_t cap)
         mp_get_cstr(r, out, cap);
 }
 
+#define LOST_MAX 256u
+
+static void get_lost(struct mp_reader *r, struct admin_args *a)
+{
+    char name[LIMIT_NAME + 1];
+    uint32_t n = mp_get_array(r);
+    if (n > LOST_MAX || a->n_lost)
+        r->bad = true;
+    for (uint32_t i = 0; i < n && !r->bad; i++) {
+        get_name(r, name, sizeof(name));
+        if (r->bad || !name[0]) {
+            r->bad = true;
+            return;
+        }
+        buf_append(&a->lost, name, strlen(name) + 1);
+        a->n_lost++;
+    }
+}
+
 static void get_field(struct mp_reader *r, struct slice name, struct admin_args *a)
 {
     struct slice bytes;
@@ -57,6 +78,8 @@ static void get_field(struct mp_reader *r, struct slice name, struct admin_args 
         get_name(r, a->from, sizeof(a->from));
     } else if (slice_eq(name, slice_str("to"))) {
         get_name(r, a->to, sizeof(a->to));
+    } else if (slice_eq(name, slice_str("peer"))) {
+        mp_get_cstr(r, a->peer, sizeof(a->peer));
     } else if (slice_eq(name, slice_str("group"))) {
         a->group = mp_get_uint(r);
         a->has_group = true;
@@ -77,6 +100,8 @@ static void get_field(struct mp_reader *r, struct slice name, struct admin_args 
         a->plan = mp_get_bool(r);
     } else if (slice_eq(name, slice_str("plan"))) {
         mp_get_cstr(r, a->plan_id, sizeof(a->plan_id));
+    } else if (slice_eq(name, slice_str("lost"))) {
+        get_lost(r, a);
     } else if (slice_eq(name, slice_str("state"))) {
         bytes = mp_get_bytes(r);
         buf_clear(&a->state);
@@ -109,6 +134,7 @@ enum err admin_decode(struct slice method, struct slice params, struct admin_cal
 void admin_call_close(struct admin_call *c)
 {
     buf_close(&c->args.state);
+    buf_close(&c->args.lost);
     buf_close(&c->refused);
     buf_close(&c->result);
     free(c->pending);

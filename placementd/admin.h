@@ -30,6 +30,17 @@
  *   admin.map        {"action":"export"} -> {"state":bin,"version","nodes","groups","cluster":hex};
  *                    {"action":"import","state":bin,"plan"?} -> {"version","nodes","groups"}
  *
+ *   admin.member     {"action":"add"|"remove"|"list", "id"?, "peer"?, "plan"?}
+ *       -> {"text":what will happen,"note":what is under way,"next_id",
+ *           "members":[{"id","peer","client","role"}...]}         placementd's own; membership.h
+ *
+ *   admin.recover    {"action":"plan"|"apply", "lost":[node...]}
+ *       -> {"phase":"lost"|"adopt"|"rebuild", "ready":bool, "lines":[text...]}   what would be
+ * done, or is; not ready: what is missing, and apply is refused. With groups in the map: the named
+ *          nodes are given up, and groups that lost their majority go on with what is left
+ *          (recover_lost.h). Without: the map is made from what the nodes have (recover_map.h):
+ * first the id of their cluster is adopted, then, once all is heard, the map.
+ *
  *   op:       {"kind","group","first_slot","last_slot","replica","from","to","slot","into","bytes",
  *              "why"}                                                    (node names, "": none)
  *   operator:
@@ -46,6 +57,9 @@
 
 #include "placementd/driver.h"
 #include "placementd/plan_view.h"
+
+struct membership;
+struct recovery;
 
 #define ADMIN_PLANS_MAX 8u /* plans that `apply` still knows */
 
@@ -68,6 +82,8 @@ struct admin_world {
     struct driver *driver;
     struct driver_moment m;
     uint64_t rate; /* bytes/s that the moves of a node may take; 0: no limit */
+    const struct membership *members;
+    const struct recovery *recovery;
 };
 
 struct admin_args {
@@ -75,10 +91,13 @@ struct admin_args {
     char action[24];
     char node[LIMIT_NAME + 1], from[LIMIT_NAME + 1], to[LIMIT_NAME + 1]; /* "": not given */
     char plan_id[16];
+    char peer[64];
     uint64_t group, into, id, for_ms;
     uint16_t slot;
     bool has_group, has_slot, has_id, has_for, plan, all;
     struct buf state; /* owned */
+    struct buf lost;  /* names of nodes, each ends with NUL; owned */
+    uint32_t n_lost;
 };
 
 /* A command that was proposed, in log order. */

@@ -71,12 +71,16 @@ enum err admin_rebalance(const struct admin_world *w, struct admin_call *c, stru
 enum err admin_operator(const struct admin_world *w, struct admin_call *c, struct admin_why why);
 enum err admin_explain(const struct admin_world *w, struct admin_call *c, struct admin_why why);
 enum err admin_map(const struct admin_world *w, struct admin_call *c, struct admin_why why);
+enum err admin_recover(const struct admin_world *w, struct admin_call *c, struct admin_why why);
+enum err admin_member(const struct admin_world *w, struct admin_call *c, struct admin_why why);
 /* The answers of those that waited. */
 void admin_node_answer(const struct admin_world *w, struct admin_call *c);
 void admin_group_answer(const struct admin_world *w, struct admin_call *c);
 void admin_rebalance_answer(const struct admin_world *w, struct admin_call *c);
 void admin_operator_answer(const struct admin_world *w, struct admin_call *c);
 void admin_map_answer(const struct admin_world *w, struct admin_call *c);
+void admin_recover_answer(const struct admin_world *w, struct admin_call *c);
+void admin_member_answer(const struct admin_world *w, struct admin_call *c);
 
 static inline bool admin_action(const struct admin_call *c, const char *name)
 {

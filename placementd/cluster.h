@@ -19,8 +19,10 @@
 #include "common/base/slice.h"
 #include "common/meta/shard_map.h"
 
-#define CLUSTER_FORMAT 2u
+#define CLUSTER_FORMAT 3u
 #define CLUSTER_MEMBERS_MAX LIMIT_GROUP_MEMBERS
+#define CLUSTER_MEMBERS_WANTED 5u /* 1, 3 or 5 of them; more only on the way */
+#define CLUSTER_REMOVED_MAX 8u    /* members that are still told that they were removed */
 #define CLUSTER_OPERATORS_MAX 1024u
 #define CLUSTER_STEPS_MAX 32u /* a merge that first moves five replicas */
 #define CLUSTER_FINISHED_MAX 128u
@@ -51,6 +53,9 @@ struct cluster_group {
     /* Bit i: the node of desc.replica[i] has reported it. An order to create a replica is never
      * given again after that: a voter that lost its data must not vote under its old id. */
     uint16_t created;
+    /* By `recover --lost`: this replica is to make itself the only voter; 0: none. Ends with the
+     * group's next epoch. */
+    uint64_t force;
 };
 
 /* A member of placementd's own group. A member that comes back with another incarnation was wiped:
@@ -59,7 +64,8 @@ struct cluster_member {
     uint32_t id;
     uint64_t incarnation; /* 0: added, not heard of yet */
     char client_addr[64];
-    char peer_addr[64];
+    char peer_addr[64]; /* "": as configured */
+    bool leaving;       /* to be removed from the group, then from here */
 };
 
 enum cluster_operator_kind {
@@ -145,12 +151,17 @@ struct cluster {
     uint64_t map_version; /* 0: nothing yet */
     uint32_t next_node;
     uint64_t next_replica, next_group, next_operator;
-    uint32_t n_members, n_nodes, n_groups, n_operators;
-    struct cluster_member member[CLUSTER_MEMBERS_MAX];
+    uint32_t next_member; /* ids of members below it have been used */
+    uint32_t n_members, n_removed, n_nodes, n_groups, n_operators;
+    struct cluster_member member[CLUSTER_MEMBERS_MAX];  /* ascending id */
+    struct cluster_member removed[CLUSTER_REMOVED_MAX]; /* oldest first */
     struct cluster_node *nodes;
     struct cluster_group *groups;
     struct cluster_operator *operators;
     bool paused; /* no new balancing; repair and drains go on */
+    /* By `cluster recover`: the id is that of a cluster whose placementd was lost. Its nodes come
+     * back under the ids that they have; the map is made from what they report. */
+    bool recovering;
     uint32_t n_finished;
     struct cluster_finished *finished; /* oldest first; room for CLUSTER_FINISHED_MAX */
     /* After an import: groups of these ids that the state does not know may have been made after

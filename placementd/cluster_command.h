@@ -26,7 +26,12 @@ enum cluster_command_kind {
     CLUSTER_CMD_OPERATOR_END = 10,   /* failed or cancelled; a merge first turns back */
     CLUSTER_CMD_OPERATOR_START = 11, /* a queued one begins */
     CLUSTER_CMD_PAUSE = 12,
-    CLUSTER_CMD_MEMBER_REMOVE = 13,
+    CLUSTER_CMD_MEMBER_REMOVE = 13, /* it has left the group */
+    CLUSTER_CMD_LOST = 17,          /* nodes given up; replicas that go on alone (created) */
+    CLUSTER_CMD_ADOPT = 18,         /* the id of a cluster whose placementd was lost */
+    CLUSTER_CMD_REJOIN = 19,        /* a node of this cluster that the state does not know */
+    CLUSTER_CMD_MEMBER_ADD = 15,    /* one that is to join: id never used, peer address */
+    CLUSTER_CMD_MEMBER_LEAVE = 16,  /* one that is to leave (id) */
     CLUSTER_CMD_IMPORT = 14, /* a whole state takes the place of one without groups; its members
                                 stay ours, its operators are dropped */
 };
@@ -37,23 +42,26 @@ struct cluster_created {
 
 struct cluster_command {
     uint8_t kind;
-    uint8_t cluster[16];          /* FOUND */
-    struct cluster_member member; /* MEMBER */
-    struct cluster_node node;     /* REGISTER (id and state are ignored), NODE_STATE (id, state) */
+    uint8_t cluster[16];          /* FOUND, ADOPT */
+    struct cluster_member member; /* MEMBER; MEMBER_ADD (id, peer), _LEAVE, _REMOVE (id) */
+    struct cluster_node node;     /* REGISTER (id and state are ignored), REJOIN (state is ignored),
+                                     NODE_STATE (id, state) */
     /* LAYOUT: groups with all ids filled in by the leader, good only if the next ids are still
      * those of `groups[0]`. GROUP: one. Owned. */
     uint32_t n_groups;
     struct shard_desc *groups;
     uint32_t n_created;
-    struct cluster_created *created; /* CREATED. Owned */
-    struct cluster_operator op;      /* OPERATOR_ADD (ids ignored); _STEP (id, at, cancelling: the
-                                        step that is proven, deadline_ms: of the next one); _END
-                                        (id); _START (id, deadline_ms) */
-    uint64_t now_ms;                 /* wall clock of the leader: STEP, END, START */
-    uint8_t outcome;                 /* END: enum err */
-    char why[128];                   /* END */
-    bool paused;                     /* PAUSE */
-    struct slice state;              /* IMPORT: cluster_encode(); borrowed */
+    struct cluster_created *created; /* CREATED; LOST: those that go on alone. Owned */
+    uint32_t n_lost;
+    uint32_t *lost;             /* LOST: nodes. Owned */
+    struct cluster_operator op; /* OPERATOR_ADD (ids ignored); _STEP (id, at, cancelling: the
+                                   step that is proven, deadline_ms: of the next one); _END
+                                   (id); _START (id, deadline_ms) */
+    uint64_t now_ms;            /* wall clock of the leader: STEP, END, START */
+    uint8_t outcome;            /* END: enum err */
+    char why[128];              /* END */
+    bool paused;                /* PAUSE */
+    struct slice state;         /* IMPORT: cluster_encode(); borrowed */
 };
 
 void cluster_command_encode(const struct cluster_command *c, struct buf *out);

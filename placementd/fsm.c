@@ -66,7 +66,10 @@ static enum err load(struct fsm *f, struct group_position *p, struct cluster *ou
 static enum err write_first(struct fsm *f, const struct group_conf *initial, char *msg, size_t n)
 {
     struct buf state = {0}, file = {0};
-    f->durable = (struct group_position){.index = 1, .term = 1, .conf_index = 1, .conf = *initial};
+    f->durable = (struct group_position){0}; /* one that joins waits for a snapshot */
+    if (initial->n)
+        f->durable =
+            (struct group_position){.index = 1, .term = 1, .conf_index = 1, .conf = *initial};
     cluster_init(&f->cluster);
     cluster_encode(&f->cluster, &state);
     file_encode(&f->durable, buf_slice(&state), &file);

@@ -48,6 +48,19 @@ static bool may_create(const struct liveness *l, const struct cluster_group *g, 
     return is_initial(g) || (live && now - live->first >= HEARTBEAT_JOIN_NS);
 }
 
+/* The order of `recover --lost`, until the group's next epoch shows that it was carried out. */
+static uint32_t force_steps(const struct cluster *c, const struct msg_heartbeat *h,
+                            struct msg_step *steps, uint32_t n)
+{
+    for (uint32_t i = 0; i < h->n_groups && n < HEARTBEAT_STEPS_MAX; i++) {
+        const struct cluster_group *g = cluster_find_group(c, h->groups[i].group);
+        if (g && g->force && g->force == h->groups[i].replica)
+            steps[n++] =
+                (struct msg_step){.kind = MSG_STEP_FORCE, .replica = g->force, .shard = g->desc};
+    }
+    return n;
+}
+
 static bool was_ordered(const struct msg_step *steps, uint32_t n, uint64_t group)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -67,7 +80,11 @@ static bool holds(const struct msg_heartbeat *h, uint64_t group)
 uint32_t heartbeat_steps(const struct cluster *c, const struct liveness *l,
                          const struct msg_heartbeat *h, uint64_t now, struct msg_step *steps)
 {
-    uint32_t n = operator_orders(c, h, l, steps, HEARTBEAT_STEPS_MAX), ordered = n, n_groups;
+    if (c->recovering)
+        return 0; /* nothing is known well enough to order anything */
+    uint32_t n = operator_orders(c, h, l, steps, HEARTBEAT_STEPS_MAX), n_groups;
+    n = force_steps(c, h, steps, n);
+    uint32_t ordered = n;
     for (uint32_t i = 0; i < h->n_groups && n < HEARTBEAT_STEPS_MAX; i++)
         if (must_destroy(c, &h->groups[i]) && !was_ordered(steps, ordered, h->groups[i].group))
             destroy_step(c, &h->groups[i], &steps[n++]);
@@ -121,6 +138,8 @@ void heartbeat_commands(const struct cluster *c, const struct msg_heartbeat *h,
                         void (*propose)(void *arg, const struct cluster_command *cmd), void *arg)
 {
     struct cluster_command created = {.kind = CLUSTER_CMD_CREATED};
+    if (c->recovering)
+        return; /* the map is made as a whole (recover_map.h) */
     for (uint32_t i = 0; i < h->n_groups; i++) {
         const struct msg_group_status *s = &h->groups[i];
         const struct cluster_group *g = cluster_find_group(c, s->group);

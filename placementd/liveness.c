@@ -180,7 +180,9 @@ static void keep_replicas(struct live_node *n, const struct msg_heartbeat *h)
                                               .child = s->child,
                                               .applied = s->applied,
                                               .bytes = s->bytes,
-                                              .chunks = s->chunks};
+                                              .chunks = s->chunks,
+                                              .log_term = s->log_term,
+                                              .log_index = s->log_index};
     }
 }
 

@@ -30,6 +30,7 @@ struct live_replica {
     uint8_t phase, copy;     /* enum shard_phase, msg_copy */
     uint64_t merge, child;
     uint64_t applied, bytes, chunks;
+    uint64_t log_term, log_index;
 };
 
 struct live_node {

@@ -27,7 +27,11 @@ static const char usage[] =
     "Three members on one machine:\n"
     "  placementd --set node.id=1 --set node.data-dir=./p1 --set listen.client=127.0.0.1:7001 \\\n"
     "    --set cluster.members=1=127.0.0.1:7101,2=127.0.0.1:7102,3=127.0.0.1:7103\n"
-    "and the same with ids 2 and 3, their directories and their client ports.\n";
+    "and the same with ids 2 and 3, their directories and their client ports.\n"
+    "\n"
+    "Exit code: 0 stopped, 1 failed, 2 wrong configuration, 3 this member was removed from the\n"
+    "group (kvctl cluster member remove): do not start it again, 4 the data directory is damaged\n"
+    "or another's, 70 the log could not be made durable.\n";
 
 struct args {
     const char *config;

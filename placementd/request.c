@@ -139,6 +139,7 @@ static void serve_register(struct request *r)
         return;
     }
     if (m->has_cluster && memcmp(m->cluster, c->id, 16) != 0) {
+        recovery_knocks(&s->recovery, m, io_now(s->io));
         fail(r, ERR_FOREIGN,
              "the node's data directory belongs to another cluster: check cluster.placement, or "
              "give the node an empty data directory");
@@ -150,7 +151,20 @@ static void serve_register(struct request *r)
         fail(r, ERR_BAD_REQUEST, "the node's addresses are not IP:PORT");
         return;
     }
+    if (c->recovering && !m->has_cluster) {
+        fail(r, ERR_NOT_READY, "the map is being recovered: new nodes have to wait");
+        return;
+    }
     const struct cluster_node *n = cluster_find_name(c, m->name);
+    const struct cluster_node *same = m->has_cluster ? cluster_find_node(c, m->node) : NULL;
+    if (same && (same->state == CLUSTER_NODE_LOST || same->state == CLUSTER_NODE_REMOVED)) {
+        snprintf(text, sizeof(text),
+                 "node %u was given up: its data counts no more. Empty the data directory to join "
+                 "anew",
+                 m->node);
+        fail(r, ERR_REFUSED, text);
+        return;
+    }
     if (n && same_node(n, m)) {
         answer_register(r, n->id);
         return;
@@ -164,7 +178,10 @@ static void serve_register(struct request *r)
         fail(r, ERR_EXISTS, text);
         return;
     }
-    struct cluster_command cmd = {.kind = CLUSTER_CMD_REGISTER};
+    /* Not known, as the map was recovered or imported: it keeps the id that its replicas go by. */
+    bool rejoins = m->has_cluster && m->node && !same;
+    struct cluster_command cmd = {.kind = rejoins ? CLUSTER_CMD_REJOIN : CLUSTER_CMD_REGISTER};
+    cmd.node.id = rejoins ? m->node : 0;
     cmd.node.incarnation = m->incarnation;
     cmd.node.cores = m->cores;
     memcpy(cmd.node.name, m->name, sizeof(m->name));
@@ -242,6 +259,8 @@ static void serve_heartbeat(struct request *r)
         return;
     }
     s->heartbeats++;
+    if (c->recovering)
+        recovery_heard(&s->recovery, h, io_now(s->io));
     liveness_report(&s->live, c, h, io_now(s->io), on_leader_hint, s);
     heartbeat_commands(c, h, propose_for_report, r);
     go_on_heartbeat(r);
@@ -267,6 +286,12 @@ static void serve_init(struct request *r)
     struct server *s = r->server;
     const struct cluster *c = &s->fsm.cluster;
     char text[256] = "";
+    if (c->recovering) {
+        fail(r, ERR_REFUSED,
+             "the map is being recovered: finish it (kvctl cluster recover), or make an empty "
+             "placementd for a new cluster");
+        return;
+    }
     if (c->n_groups) {
         snprintf(text, sizeof(text), "the cluster is laid out already: %u groups", c->n_groups);
         fail(r, ERR_EXISTS, text);

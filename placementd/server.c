@@ -4,12 +4,12 @@
 #include <stdlib.h>
 
 #include "common/base/check.h"
-#include "common/base/crc32c.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/wal/wal.h"
 #include "placementd/heartbeat.h"
 #include "placementd/request.h"
+#include "placementd/server_members.h"
 #include "placementd/session.h"
 
 #define TICK_NS (100 * NS_PER_MS)
@@ -39,7 +39,12 @@ struct driver_moment server_moment(const struct server *s)
 
 struct admin_world server_admin_world(struct server *s)
 {
-    return (struct admin_world){&s->admin, &s->driver, server_moment(s), s->settings->move_rate};
+    return (struct admin_world){.admin = &s->admin,
+                                .driver = &s->driver,
+                                .m = server_moment(s),
+                                .rate = s->settings->move_rate,
+                                .members = server_membership(s),
+                                .recovery = &s->recovery};
 }
 
 static void fatal(struct server *s, enum err why, const char *text)
@@ -66,6 +71,7 @@ static void on_state(void *arg, enum group_state state, uint64_t term, uint32_t 
     struct server *s = arg;
     log_info("role", "role=%s term=%llu leader=%u", names[state], (unsigned long long)term, leader);
     /* Liveness is the leader's own; another role has none, a new leader starts afresh. */
+    recovery_reset(&s->recovery);
     liveness_reset(&s->live, io_now(s->io));
     driver_reset(&s->driver, io_now(s->io));
     map_view_all(&s->view);
@@ -85,6 +91,7 @@ static void on_replaced(void *arg)
 {
     struct server *s = arg;
     log_info("snapshot_installed", "version=%llu", (unsigned long long)s->fsm.cluster.map_version);
+    server_members_follow(s);
     map_view_all(&s->view);
 }
 
@@ -109,64 +116,9 @@ static void on_wal_fatal(void *arg, enum err why, const char *text)
     fatal(arg, why, text);
 }
 
-static bool on_resolve(void *arg, uint32_t node, struct io_addr *out)
-{
-    const struct member *m = members_find(&((struct server *)arg)->members, node);
-    if (m)
-        *out = m->peer;
-    return m != NULL;
-}
-
-static void on_peer_message(void *arg, uint32_t from, uint64_t group, struct slice message)
-{
-    struct server *s = arg;
-    enum err e;
-    if (s->leaving)
-        return; /* the log has to come to rest */
-    if (group == MEMBERS_ANNOUNCE_GROUP)
-        e = members_take(&s->members, from, message, io_now(s->io));
-    else
-        e = group_set_receive(s->groups, from, group, message);
-    if (e != ERR_OK && e != ERR_NOT_FOUND)
-        log_warn("peer_message_refused", "from=%u error=%s", from, err_name(e));
-}
-
-/* A member that comes with another data directory than the one it had may have voted with the old
- * one: its voice does not count. */
-static void on_peer_hello(void *arg, struct conn *c, const struct peer_hello *hello)
-{
-    struct server *s = arg;
-    const struct cluster_member *known = cluster_find_member(&s->fsm.cluster, hello->node);
-    struct member *m = members_find(&s->members, hello->node);
-    if (!m || hello->purpose != PEER_RAFT) {
-        log_warn("peer_refused", "member=%u reason=\"not in cluster.members\"", hello->node);
-        conn_abort(c);
-    } else if (known && known->incarnation != hello->incarnation) {
-        if (m->refused != hello->incarnation)
-            log_warn("peer_refused",
-                     "member=%u reason=\"its data directory was wiped: add it under a new id\"",
-                     hello->node);
-        m->refused = hello->incarnation; /* it will knock again and again */
-        conn_abort(c);
-    } else {
-        peer_take(s->peers, c, hello);
-    }
-}
-
-static void announce(struct server *s)
-{
-    struct buf b = {0};
-    members_announce(s->self, &b);
-    struct slice part = buf_slice(&b);
-    for (uint32_t i = 0; i < s->members.n; i++)
-        if (&s->members.member[i] != s->self)
-            peer_send(s->peers, s->members.member[i].id, MEMBERS_ANNOUNCE_GROUP, &part, 1);
-    buf_close(&b);
-}
-
 /* ---- the leader's chores ---- */
 
-static void propose(struct server *s, const struct cluster_command *cmd)
+void server_propose(struct server *s, const struct cluster_command *cmd)
 {
     uint64_t index, term;
     enum err e = fsm_propose(&s->fsm, cmd, &index, &term);
@@ -185,24 +137,7 @@ static void found(struct server *s)
         memcpy(cmd.cluster + i, &r, 8);
     }
     s->found_at = now;
-    propose(s, &cmd);
-}
-
-/* Puts what members say of themselves into the state, so that all know it, also after restarts. */
-static void record_members(struct server *s)
-{
-    for (uint32_t i = 0; i < s->members.n; i++) {
-        const struct member *m = &s->members.member[i];
-        const struct cluster_member *known = cluster_find_member(&s->fsm.cluster, m->id);
-        if (m->incarnation == 0 || (known && (known->incarnation != m->incarnation ||
-                                              strcmp(known->client_addr, m->client_addr) == 0)))
-            continue;
-        struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER};
-        cmd.member.id = m->id;
-        cmd.member.incarnation = m->incarnation;
-        memcpy(cmd.member.client_addr, m->client_addr, sizeof(m->client_addr));
-        propose(s, &cmd);
-    }
+    server_propose(s, &cmd);
 }
 
 static void tell_node(void *arg, const struct cluster_node *n, enum liveness_state was,
@@ -233,12 +168,9 @@ static void on_tick(struct io_timer *t)
         io_timer_set(s->io, t, io_now(s->io) + TICK_NS / 10);
         return;
     }
-    if (s->ticks < 20 || s->ticks % 5 == 0)
-        announce(s);
+    server_members_tick(s);
     if (fsm_leads(&s->fsm) && !s->stopping) {
         found(s);
-        if (s->ticks % 5 == 0 && s->fsm.cluster.founded)
-            record_members(s);
         liveness_tell(&s->live, &s->fsm.cluster, io_now(s->io), tell_node, s);
         struct driver_moment now = server_moment(s);
         driver_turn(&s->driver, &now);
@@ -252,6 +184,7 @@ static void on_turn(void *arg)
     struct server *s = arg;
     fsm_turn(&s->fsm);
     group_set_turn(s->groups);
+    server_members_turn(s);
     session_notify(s);
     peer_flush(s->peers);
     conn_set_flush(s->conns);
@@ -289,34 +222,21 @@ static enum err listen_on(struct server *s, const char *key, const struct io_add
     return e;
 }
 
-/* The peers' handshake carries 16 bytes that must agree. The cluster's real id is drawn by the
- * group itself, so the group goes by its configured name. */
-static void peer_cluster(const char *name, uint8_t out[16])
+static enum err say_removed(const struct server *s, char *msg, size_t n)
 {
-    for (uint32_t i = 0; i < 4; i++) {
-        uint32_t crc = crc32c(i + 1, name, strlen(name));
-        memcpy(out + 4 * i, &crc, 4);
-    }
-}
-
-static void open_peers(struct server *s)
-{
-    struct peer_set_options o = {
-        .io = s->io,
-        .conns = s->conns,
-        .self = {.node = s->self->id, .incarnation = s->dir->stamp.incarnation},
-        .arg = s,
-        .resolve = on_resolve,
-        .on_message = on_peer_message,
-        .on_hello = on_peer_hello,
-    };
-    peer_cluster(s->settings->cluster_name, o.self.cluster);
-    s->peers = peer_set_create(&o);
+    snprintf(msg, n,
+             "member %u was removed from placementd, and ids are used once: do not start it again. "
+             "%.200s can be deleted. A new one: kvctl cluster member add",
+             s->self->id, s->dir->path);
+    return ERR_REFUSED;
 }
 
 static enum err open_group(struct server *s, char *msg, size_t n)
 {
     char wal_dir[4096];
+    server_members_marker(s, wal_dir, sizeof(wal_dir));
+    if (fs_exists(wal_dir))
+        return say_removed(s, msg, n);
     struct group_conf initial;
     snprintf(wal_dir, sizeof(wal_dir), "%s/wal", s->dir->path);
     struct group_set_options o = {
@@ -333,20 +253,23 @@ static enum err open_group(struct server *s, char *msg, size_t n)
     enum err e = group_set_open(&o, &s->groups, msg, n);
     if (e != ERR_OK)
         return e;
-    members_conf(&s->members, &initial);
+    if (s->settings->join)
+        initial = (struct group_conf){0}; /* it waits for a snapshot */
+    else
+        members_conf(&s->members, &initial);
     e = fsm_open(&s->fsm, s->io, s->dir->path, &initial, &fsm_ops, s, msg, n);
     if (e != ERR_OK)
         return e;
     s->fsm_open = true;
-    if (!group_conf_find(&s->fsm.durable.conf, s->self->id)) {
-        snprintf(msg, n,
-                 "member %u is not in the group that %.200s knows: it cannot be added by "
-                 "the configuration alone",
-                 s->self->id, s->dir->path);
-        return ERR_CONFIG;
-    }
-    return fsm_start(&s->fsm, s->groups, s->self->id, s->members.member[0].id == s->self->id, msg,
-                     n);
+    const struct group_conf *conf = &s->fsm.durable.conf;
+    /* A snapshot that one was filled with may be older than its joining. */
+    if (conf->n && !s->settings->join && !group_conf_find(conf, s->self->id))
+        return say_removed(s, msg, n);
+    bool campaign = conf->n && conf->member[0].node == s->self->id;
+    e = fsm_start(&s->fsm, s->groups, s->self->id, campaign, msg, n);
+    if (e == ERR_OK)
+        server_members_follow(s);
+    return e;
 }
 
 static enum err driver_propose(void *arg, const struct cluster_command *cmd, uint64_t *index,
@@ -410,7 +333,7 @@ enum err server_open(struct server *s, const struct settings *settings, struct d
         goto fail;
     io_set_mail_arg(s->io, s);
     s->conns = conn_set_create(s->io);
-    open_peers(s);
+    server_members_open(s);
     e = listen_on(s, "listen.client", &settings->client, on_client, &s->client_listener, msg, n);
     if (e == ERR_OK)
         e = listen_on(s, "listen.peer", &settings->peer, on_peer, &s->peer_listener, msg, n);
@@ -434,6 +357,8 @@ fail:
 enum err server_run(struct server *s)
 {
     io_run(s->io);
+    if (s->removed)
+        return ERR_REFUSED;
     return s->failed ? ERR_INTERNAL : ERR_OK;
 }
 
@@ -478,6 +403,7 @@ void server_close(struct server *s)
 rest:
     if (s->fsm_open)
         fsm_close(&s->fsm);
+    recovery_reset(&s->recovery);
     liveness_close(&s->live);
     driver_close(&s->driver);
     admin_close(&s->admin);

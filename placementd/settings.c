@@ -18,6 +18,8 @@ const struct config_key settings_keys[] = {
      "members of clusters with different names refuse each other"},
     {"cluster", "members", CONFIG_STRING_LIST, AT(cluster_members), NULL, 0, 0,
      "peer addresses of all placementd members: ID=IP:PORT; empty: this one alone"},
+    {"cluster", "join", CONFIG_BOOL, AT(join), "false", 0, 0,
+     "at its first start this member waits to be added (kvctl cluster member add)"},
     {"listen", "client", CONFIG_STRING, AT(listen_client), "127.0.0.1:7001", 1, 63,
      "address for nodes, clients and kvctl"},
     {"listen", "peer", CONFIG_STRING, AT(listen_peer), NULL, 0, 63,
@@ -95,6 +97,14 @@ static enum err check_members(struct settings *s, bool insecure, char *msg, size
     enum err e = members_parse(list, &s->members, msg, n);
     if (e != ERR_OK)
         return e;
+    if (!s->join && s->members.n % 2 == 0) {
+        snprintf(
+            msg, n,
+            "cluster.members: %u members given; it must be 1, 3 or 5. A member that is to join "
+            "a running group needs cluster.join=true",
+            s->members.n);
+        return ERR_CONFIG;
+    }
     s->self = members_find(&s->members, (uint32_t)s->node_id);
     if (!s->self) {
         snprintf(msg, n, "node.id: %llu is not in cluster.members", (unsigned long long)s->node_id);

@@ -11,6 +11,7 @@ struct settings {
     uint64_t node_id;
     char *data_dir, *name;
     char *cluster_name, *cluster_members;
+    bool join;
     char *listen_client, *listen_peer, *listen_http; /* listen_http "": no HTTP */
     bool insecure;
     uint64_t election_timeout_ms, heartbeat_ms;

@@ -4,10 +4,10 @@
 #include <stdio.h>
 
 #include "common/wire/mp.h"
-#include "placementd/operator.h"
+#include "placementd/cluster_index.h"
 #include "placementd/operator.h"
 #include "placementd/server.h"
-#include "placementd/cluster_index.h"
+#include "placementd/server_members.h"
 
 static void pair(struct buf *b, const char *key, uint64_t v)
 {
@@ -130,6 +130,23 @@ static void judge_groups(const struct server *s, uint64_t now, struct health *h)
     }
 }
 
+static void judge_members(struct server *s, uint64_t now, struct health *h)
+{
+    char note[160];
+    bool silent = false;
+    membership_note(server_membership(s), note, sizeof(note));
+    for (uint32_t i = 0; i < s->members.n; i++) {
+        const struct member *m = &s->members.member[i];
+        const struct cluster_member *k = cluster_find_member(&s->fsm.cluster, m->id);
+        if (m == s->self || now - m->heard <= 2 * NS_PER_S || !k || k->incarnation == 0)
+            continue;
+        because(h, "placementd member %u is not heard", m->id);
+        silent = true;
+    }
+    if (note[0] && !(silent && strstr(note, "is not heard")))
+        because(h, "%s", note);
+}
+
 static const char *judge(struct server *s, uint64_t now, struct health *h)
 {
     const struct cluster *c = &s->fsm.cluster;
@@ -141,6 +158,10 @@ static const char *judge(struct server *s, uint64_t now, struct health *h)
         because(h, "asked a follower: ask member %u at leader_addr", server_leader(s));
         return "unknown";
     }
+    if (c->recovering) {
+        because(h, "the map is being recovered: kvctl cluster recover --plan");
+        return "forming";
+    }
     if (c->n_groups == 0) {
         because(h, "not laid out yet: kvctl cluster init");
         return "forming";
@@ -149,11 +170,7 @@ static const char *judge(struct server *s, uint64_t now, struct health *h)
         if (c->nodes[i].state == CLUSTER_NODE_IN || c->nodes[i].state == CLUSTER_NODE_DRAINING)
             judge_node(s, &c->nodes[i], now, h);
     judge_groups(s, now, h);
-    for (uint32_t i = 0; i < s->members.n; i++) {
-        const struct member *m = &s->members.member[i];
-        if (m != s->self && now - m->heard > 2 * NS_PER_S)
-            because(h, "placementd member %u is not heard", m->id);
-    }
+    judge_members(s, now, h);
     return h->unavailable ? "unavailable" : h->forming ? "forming" : h->n ? "degraded" : "ok";
 }
 
@@ -161,14 +178,16 @@ static const char *judge(struct server *s, uint64_t now, struct health *h)
 
 static void put_members(struct server *s, uint64_t now, struct buf *b)
 {
+    const struct membership *view = server_membership(s);
     mp_put_str(b, "members");
     mp_put_array(b, s->members.n);
     for (uint32_t i = 0; i < s->members.n; i++) {
         const struct member *m = &s->members.member[i];
         char peer[64];
         io_addr_format(&m->peer, peer);
-        mp_put_map(b, 6);
+        mp_put_map(b, 7);
         pair(b, "id", m->id);
+        pair_str(b, "role", membership_role(view, m->id));
         pair_str(b, "client", server_client_addr(s, m->id));
         pair_str(b, "peer", peer);
         pair_bool(b, "leader", m->id == server_leader(s));

@@ -53,6 +53,7 @@ void describe_replica(const struct replica *r, struct msg_group_status *out)
         .chunks = r->copy ? r->copy->chunks : 0,
         .merge = merge_operator(r),
         .child = split_pending(r),
+        .peer = r->shard.phase == SHARD_PHASE_NONE ? 0 : r->shard.merge_peer,
         .refused_op = r->refused_op,
         .refused_err = r->refused_op ? (uint32_t)r->refused_err : 0,
     };
@@ -61,6 +62,8 @@ void describe_replica(const struct replica *r, struct msg_group_status *out)
     if (r->state != REPLICA_RUNNING || !r->group)
         return;
     out->term = group_term(r->group);
+    out->log_term = group_last_term(r->group);
+    out->log_index = group_last_index(r->group);
     if (replica_is_leader(r))
         describe_leader(r, out);
 }

@@ -342,14 +342,16 @@ static void on_collect(void *arg, struct report *report)
 }
 
 /* Another cluster's data, or that of a node given up long ago: clients that have this address from
- * the map would be served from it. A node that placementd knew in this run goes on: the fault is
- * then placementd's (its data lost), and what we serve is right. */
+ * the map would be served from it. One that placementd has given up (REFUSED) must not come back
+ * with what it has, also if it has only been away: its groups may go on without it (recover
+ * --lost). A node whose placementd of this run is another cluster's now goes on: the fault is
+ * placementd's (its data lost), and what we serve is right. */
 static void on_refused(void *arg, enum err why, const char *text)
 {
     const struct front *f = arg;
     log_error("placement_refused", "name=%s error=%s text=\"%s\"", f->node->options.name,
               err_name(why), text);
-    if (!f->registered && (why == ERR_FOREIGN || why == ERR_REFUSED))
+    if (why == ERR_REFUSED || (!f->registered && why == ERR_FOREIGN))
         f->node->on_fatal(f->node->arg, why, text);
 }
 
@@ -423,6 +425,7 @@ static void fill_self(const struct front *f, struct msg_register *self)
     io_addr_format(&peer, self->peer_addr);
     self->has_cluster = memcmp(stamp->cluster, none, sizeof none) != 0;
     memcpy(self->cluster, stamp->cluster, sizeof self->cluster);
+    self->node = stamp->node;
 }
 
 enum err front_create(const struct front_options *o, struct front **out, char *msg, size_t n)

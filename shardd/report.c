@@ -235,6 +235,7 @@ static void on_register_reply(struct report *r, const struct rpc_message *m)
     memcpy(r->cluster, reply.cluster, 16);
     r->self.has_cluster = true;
     memcpy(r->self.cluster, reply.cluster, 16);
+    r->self.node = reply.node;
     if (news)
         r->o.on_registered(r->o.arg, r->cluster, r->node);
     run(r);

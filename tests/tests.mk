@@ -34,6 +34,10 @@ $(BUILD)/simobj/placement.o: $(call simobj,$(SIM_PLACEMENT))
 	@$(LD) -r -o $@ $^ && objcopy --keep-global-symbol=sim_placement_start \
 	    --keep-global-symbol=sim_placement_settled \
 	    --keep-global-symbol=sim_placement_state \
+	    --keep-global-symbol=sim_placement_rename \
+	    --keep-global-symbol=sim_placement_id \
+	    --keep-global-symbol=sim_placement_removed \
+	    --keep-global-symbol=sim_placement_note \
 	    --keep-global-symbol=cluster_find_group --keep-global-symbol=cluster_find_node \
 	    --keep-global-symbol=operator_test_destroy_early \
 	    --keep-global-symbol=cluster_test_any_epoch $@

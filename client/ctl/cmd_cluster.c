@@ -67,10 +67,10 @@ static json_t *status_json(const struct kvadmin_status *s)
         json_array_append_new(reasons, json_string(s->reason[i]));
     for (unsigned i = 0; i < s->n_members; i++) {
         const struct kvadmin_member *m = &s->member[i];
-        json_array_append_new(members,
-                              json_pack("{s:o,s:s,s:s,s:b,s:o}", "id", out_json_id(m->id),
-                                        "address", m->client, "peer", m->peer, "leader", m->leader,
-                                        "heard_ms", heard_json(m->heard, m->heard_ms)));
+        json_array_append_new(members, json_pack("{s:o,s:s,s:s,s:s,s:b,s:o}", "id",
+                                                 out_json_id(m->id), "address", m->client, "peer",
+                                                 m->peer, "role", m->role, "leader", m->leader,
+                                                 "heard_ms", heard_json(m->heard, m->heard_ms)));
     }
     for (unsigned i = 0; i < s->n_operators; i++) {
         const struct kvadmin_operator *o = &s->operators[i];

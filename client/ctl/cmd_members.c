@@ -24,18 +24,25 @@ int cmd_cluster_members(struct ctl *ctl, int argc, char **argv)
     int code = admin_status(ctl, &s);
     if (code != CTL_OK)
         return code;
+    /* Without a leader there is no more to be said than what the members told each other. */
+    json_t *told = NULL;
+    char msg[200];
+    if (admin_ask(ctl, "admin.member", json_pack("{s:s}", "action", "list"), &told, msg,
+                  sizeof(msg)) != KV_OK)
+        told = NULL;
     if (ctl->output == CTL_JSON) {
         json_t *list = json_array();
         for (unsigned i = 0; i < s.n_members; i++) {
             const struct kvadmin_member *m = &s.member[i];
             json_array_append_new(
-                list, json_pack("{s:o,s:s,s:s,s:b,s:o}", "id", out_json_id(m->id), "address",
-                                m->client, "peer", m->peer, "leader", m->leader, "heard_ms",
+                list, json_pack("{s:o,s:s,s:s,s:s,s:b,s:o}", "id", out_json_id(m->id), "address",
+                                m->client, "peer", m->peer, "role", m->role, "leader", m->leader,
+                                "heard_ms",
                                 m->heard ? json_integer((json_int_t)m->heard_ms) : json_null()));
         }
-        out_json(json_pack("{s:o}", "members", list));
+        out_json(json_pack("{s:o,s:s}", "members", list, "note", admin_str(told, "note")));
     } else {
-        struct out_table *t = out_table_new(ctl, "MEMBER ADDRESS PEER STATE >HEARD");
+        struct out_table *t = out_table_new(ctl, "MEMBER ADDRESS PEER ROLE STATE >HEARD");
         for (unsigned i = 0; i < s.n_members; i++) {
             const struct kvadmin_member *m = &s.member[i];
             bool here = m->heard && m->heard_ms < 2000;
@@ -43,17 +50,22 @@ int cmd_cluster_members(struct ctl *ctl, int argc, char **argv)
             out_table_cell(t, "%u", m->id);
             out_table_cell(t, "%s", m->client[0] ? m->client : "-");
             out_table_cell(t, "%s", m->peer);
+            out_table_cell(t, "%s", m->role[0] ? m->role : "-");
             out_table_cell(t, "%s", m->leader ? "leader" : here ? "follower" : "not heard");
             m->heard ? out_table_cell(t, "%llu ms ago", (unsigned long long)m->heard_ms)
                      : out_table_cell(t, "-");
         }
         out_table_end(t);
+        if (admin_str(told, "note")[0])
+            printf("%s\n", admin_str(told, "note"));
     }
+    json_decref(told);
     kvadmin_status_close(&s);
     return CTL_OK;
 }
 
-static int member(struct ctl *ctl, json_t *p, const char *said)
+/* The server says what will happen. */
+static int member(struct ctl *ctl, json_t *p)
 {
     json_t *answer;
     if (ctl->dry_run)
@@ -64,7 +76,7 @@ static int member(struct ctl *ctl, json_t *p, const char *said)
     if (ctl->output == CTL_JSON)
         out_json(answer);
     else
-        printf("%s%s\n", ctl->dry_run ? "would: " : "", said);
+        printf("%s\n%s", admin_str(answer, "text"), ctl->dry_run ? "Nothing has changed.\n" : "");
     if (ctl->output != CTL_JSON)
         json_decref(answer);
     return CTL_OK;
@@ -73,30 +85,25 @@ static int member(struct ctl *ctl, json_t *p, const char *said)
 int cmd_member_add(struct ctl *ctl, int argc, char **argv)
 {
     unsigned long long id;
-    char said[200];
     if (argc != 3 || !ctl_parse_u64(argv[1], &id) || id == 0 || id > UINT32_MAX ||
         !strchr(argv[2], ':'))
         return ctl_usage(ctl, "cluster member add",
                          "give the new member's id (never used before) and its peer address");
-    snprintf(said, sizeof(said), "member %llu at %.80s is added; start its placementd", id,
-             argv[2]);
     return member(
-        ctl, json_pack("{s:s,s:I,s:s}", "action", "add", "id", (json_int_t)id, "peer", argv[2]),
-        said);
+        ctl, json_pack("{s:s,s:I,s:s}", "action", "add", "id", (json_int_t)id, "peer", argv[2]));
 }
 
 int cmd_member_remove(struct ctl *ctl, int argc, char **argv)
 {
     unsigned long long id;
-    char said[200], question[200];
+    char question[200];
     if (argc != 2 || !ctl_parse_u64(argv[1], &id) || id == 0 || id > UINT32_MAX)
         return ctl_usage(ctl, "cluster member remove", "give the member's id");
     snprintf(question, sizeof(question),
              "This removes member %llu of placementd; its id can never be used again.", id);
     if (!ctl->dry_run && !ctl_confirm(ctl, question, argv[1]))
         return CTL_REFUSED;
-    snprintf(said, sizeof(said), "member %llu is removed; stop its placementd", id);
-    return member(ctl, json_pack("{s:s,s:I}", "action", "remove", "id", (json_int_t)id), said);
+    return member(ctl, json_pack("{s:s,s:I}", "action", "remove", "id", (json_int_t)id));
 }
 
 /* ---- the map ---- */
@@ -204,69 +211,4 @@ int cmd_map_import(struct ctl *ctl, int argc, char **argv)
     json_decref(file);
     free(state);
     return code;
-}
-
-/* ---- recover ---- */
-
-static json_t *split_names(const char *text)
-{
-    json_t *list = json_array();
-    while (*text) {
-        size_t n = strcspn(text, ",");
-        if (n)
-            json_array_append_new(list, json_stringn(text, n));
-        text += n + (text[n] == ',');
-    }
-    return list;
-}
-
-static void recover_text(const json_t *answer, bool plan)
-{
-    json_t *line;
-    size_t i;
-    json_array_foreach(json_object_get(answer, "lines"), i, line)
-        printf("%s\n", json_string_value(line) ? json_string_value(line) : "");
-    printf("%s\n", plan ? "Nothing has changed." : "The recovery is under way: kvctl status");
-}
-
-int cmd_cluster_recover(struct ctl *ctl, int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"lost", required_argument, NULL, 'l'}, {"plan", no_argument, NULL, 'p'}, {0}};
-    bool plan = ctl->dry_run;
-    const char *lost = "";
-    json_t *answer;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == '?')
-            return CTL_USAGE;
-        if (c == 'l')
-            lost = optarg;
-        plan = plan || c == 'p';
-    }
-    if (optind < argc)
-        return ctl_usage(ctl, "cluster recover", "what is '%s'?", argv[optind]);
-    int code =
-        admin_call(ctl, "admin.recover", false,
-                   json_pack("{s:s,s:o}", "action", "plan", "lost", split_names(lost)), &answer);
-    if (code != CTL_OK)
-        return code;
-    if (!plan) {
-        recover_text(answer, true);
-        json_decref(answer);
-        if (!ctl_confirm(ctl,
-                         "Recovering gives up what only the lost nodes held. There is no way back.",
-                         "recover"))
-            return CTL_REFUSED;
-        code = admin_call(ctl, "admin.recover", true,
-                          json_pack("{s:s,s:o}", "action", "apply", "lost", split_names(lost)),
-                          &answer);
-        if (code != CTL_OK)
-            return code;
-    }
-    if (ctl->output == CTL_JSON)
-        out_json(json_incref(answer));
-    else
-        recover_text(answer, plan);
-    json_decref(answer);
-    return CTL_OK;
 }

@@ -77,7 +77,10 @@ const struct ctl_command ctl_commands[] = {
      cmd_cluster_init},
     {"cluster members", "", "list the members of placementd", NULL, cmd_cluster_members},
     {"cluster member add", "ID IP:PORT", "add a member to placementd",
-     "ID was never used before; IP:PORT is where it listens for the other members.\n",
+     "ID was never used before; IP:PORT is where it listens for the other members.\n"
+     "Start it with cluster.join=true and an empty data directory; it gets a vote once it has "
+     "caught\n"
+     "up, and together with another one where its vote alone would make an even number.\n",
      cmd_member_add},
     {"cluster member remove", "ID", "remove a member of placementd for good", NULL,
      cmd_member_remove},
@@ -87,7 +90,14 @@ const struct ctl_command ctl_commands[] = {
      cmd_map_import},
     {"cluster recover", "[--lost NODE,NODE...] [--plan]",
      "go on without nodes, or without placementd's state, that are lost for good",
-     "--plan only says what would be given up.\n", cmd_cluster_recover},
+     "--plan only says what would be done, and what is missing.\n"
+     "--lost    these nodes will never come back: groups that lose their majority with them go on\n"
+     "          with the survivor that has most; what only the lost ones had is given up. Refused\n"
+     "          while one of them is heard, or a survivor is not\n"
+     "Without --lost, for a placementd that was lost whole and made anew (empty directories, same\n"
+     "addresses): it takes over the cluster of the nodes that knock, and makes the map from what\n"
+     "they have. A node that is missing is given up by its number: --lost 4\n",
+     cmd_cluster_recover},
     {"cluster rolling-restart", "[--node NODE]... [--command CMD] [--dir D] [--plan]",
      "restart the nodes one after the other, without losing service",
      "Of each node: maintenance on, leaderships handed away, restarted, waited for until all its\n"
@@ -99,13 +109,14 @@ const struct ctl_command ctl_commands[] = {
      cmd_rolling_restart},
     {"playground", "start [NAME] | stop [NAME] | kill NAME | status | destroy  [options]",
      "a local cluster of separate processes",
-     "start    starts what is not running; with a larger --nodes it grows; NAME: that process "
-     "alone\n"
+     "start    starts what is not running; with a larger --nodes or --placements it grows;\n"
+     "         NAME: that process alone\n"
      "stop     stops all processes, or NAME (p1.. placementd, n1.. shardd)\n"
      "kill     kills NAME as a power cut would: nothing is handed over\n"
      "status   shows the processes\n"
      "destroy  stops all and removes the directory\n"
      "--nodes N (3)  --groups N (8)  --cores N (1 core thread a node)  --dir D (./run)\n"
+     "--placements N (3): members of placementd: 1, 3 or 5 at first; later those ever made\n"
      "--base-port N (7000): nodes listen on N+1.., placementd on N+101.., for each other on "
      "N+201..\n"
      "and N+301..\n"

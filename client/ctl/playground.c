@@ -15,17 +15,30 @@
 
 #define STOP_MS 10000u
 #define KILL_MS 5000u
+#define ADDRESSES_SIZE 480u
 
 unsigned playground_count(const struct playground *pg)
 {
-    return PLAYGROUND_MEMBERS + pg->nodes;
+    return pg->members + pg->nodes;
+}
+
+bool playground_is_member(const struct playground *pg, unsigned i)
+{
+    return i < pg->members;
+}
+
+bool playground_is_gone(const struct playground *pg, unsigned i)
+{
+    char path[600];
+    snprintf(path, sizeof(path), "%s/p%u/removed", pg->dir, i + 1);
+    return playground_is_member(pg, i) && access(path, F_OK) == 0;
 }
 
 struct process playground_process(const struct playground *pg, unsigned i)
 {
     struct process p = {0};
-    bool member = i < PLAYGROUND_MEMBERS;
-    unsigned k = member ? i + 1 : i - PLAYGROUND_MEMBERS + 1;
+    bool member = playground_is_member(pg, i);
+    unsigned k = member ? i + 1 : i - pg->members + 1;
     snprintf(p.name, sizeof(p.name), "%c%u", member ? 'p' : 'n', k);
     snprintf(p.dir, sizeof(p.dir), "%s", pg->dir);
     p.program = member ? "placementd" : "shardd";
@@ -43,11 +56,28 @@ int playground_find(const struct playground *pg, const char *name)
     return -1;
 }
 
+/* The first `of` members of placementd, as far as they are there, "IP:PORT,...". */
+static void member_addresses(const struct playground *pg, unsigned offset, bool ids, unsigned of,
+                             char out[ADDRESSES_SIZE])
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (unsigned i = 0; i < of && at + 32 < ADDRESSES_SIZE; i++) {
+        if (playground_is_gone(pg, i))
+            continue;
+        at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "%s", at ? "," : "");
+        if (ids)
+            at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "%u=", i + 1);
+        at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "127.0.0.1:%u",
+                               pg->base_port + offset + i);
+    }
+}
+
 static void set_url(struct playground *pg)
 {
-    unsigned p = pg->base_port + 101;
-    snprintf(pg->url, sizeof(pg->url), "kv://127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u", p, p + 1,
-             p + 2);
+    char list[ADDRESSES_SIZE];
+    member_addresses(pg, 101, false, pg->members, list);
+    snprintf(pg->url, sizeof(pg->url), "kv://%s", list);
 }
 
 static bool add_set(struct playground *pg, const char *text)
@@ -92,11 +122,12 @@ bool playground_load(const struct ctl *ctl, struct playground *pg)
     if (!pg->exists)
         return true;
     json_t *o = json_load_file(path, 0, &error);
-    int base, nodes, groups, cores;
+    int base, nodes, groups, cores, members = PLAYGROUND_MEMBERS, founders = PLAYGROUND_MEMBERS;
     if (!o ||
-        json_unpack(o, "{s:i,s:i,s:i,s:i}", "base_port", &base, "nodes", &nodes, "groups", &groups,
-                    "cores", &cores) != 0 ||
-        base < 1 || nodes < 1 || nodes > (int)PLAYGROUND_NODES_MAX || groups < 1 || cores < 1) {
+        json_unpack(o, "{s:i,s:i,s:i,s:i,s?i,s?i}", "base_port", &base, "nodes", &nodes, "groups",
+                    &groups, "cores", &cores, "placements", &members, "founders", &founders) != 0 ||
+        base < 1 || nodes < 1 || nodes > (int)PLAYGROUND_NODES_MAX || groups < 1 || cores < 1 ||
+        founders < 1 || members < founders || members > (int)PLAYGROUND_MEMBERS_MAX) {
         json_decref(o);
         ctl_fail(ctl, CTL_SERVER, "CORRUPT", NULL, "%s is damaged", path);
         return false;
@@ -105,6 +136,8 @@ bool playground_load(const struct ctl *ctl, struct playground *pg)
     pg->nodes = (unsigned)nodes;
     pg->groups = (unsigned)groups;
     pg->cores = (unsigned)cores;
+    pg->members = pg->old_members = (unsigned)members;
+    pg->founders = (unsigned)founders;
     load_sets(pg, json_object_get(o, "set"));
     json_decref(o);
     set_url(pg);
@@ -116,8 +149,9 @@ bool playground_save(const struct ctl *ctl, const struct playground *pg)
     char path[600];
     snprintf(path, sizeof(path), "%s/playground.json", pg->dir);
     json_t *o =
-        json_pack("{s:i,s:i,s:i,s:i,s:i}", "schema", 1, "base_port", (int)pg->base_port, "nodes",
-                  (int)pg->nodes, "groups", (int)pg->groups, "cores", (int)pg->cores);
+        json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "schema", 1, "base_port", (int)pg->base_port,
+                  "nodes", (int)pg->nodes, "groups", (int)pg->groups, "cores", (int)pg->cores,
+                  "placements", (int)pg->members, "founders", (int)pg->founders);
     json_t *sets = json_array();
     for (unsigned i = 0; i < pg->n_sets; i++)
         json_array_append_new(sets, json_string(pg->sets[i]));
@@ -142,6 +176,16 @@ static bool program_path(const char *program, char *out, size_t n)
     return access(out, X_OK) == 0;
 }
 
+static void member_list(const struct playground *pg, unsigned i, char out[ADDRESSES_SIZE])
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (unsigned k = 0; k < pg->members && at + 32 < ADDRESSES_SIZE; k++)
+        if (i < pg->founders ? k < pg->founders : k == i || !playground_is_gone(pg, k))
+            at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "%s%u=127.0.0.1:%u",
+                                   at ? "," : "", k + 1, pg->base_port + 301 + k);
+}
+
 /* A process's command line. */
 struct command_line {
     char path[PATH_MAX], set[6][1024], host[40], cores[16];
@@ -159,8 +203,8 @@ static bool command_line_of(const struct ctl *ctl, const struct playground *pg, 
                             struct command_line *c)
 {
     struct process p = playground_process(pg, i);
-    unsigned b = pg->base_port;
-    bool member = i < PLAYGROUND_MEMBERS;
+    char list[ADDRESSES_SIZE];
+    bool member = playground_is_member(pg, i);
     *c = (struct command_line){.argv = {p.program}, .n = 1};
     if (!program_path(p.program, c->path, sizeof(c->path))) {
         ctl_fail(ctl, CTL_SERVER, "NO_PROGRAM", "Build it first: make", "there is no %s", c->path);
@@ -173,10 +217,12 @@ static bool command_line_of(const struct ctl *ctl, const struct playground *pg, 
     snprintf(c->set[1], sizeof(c->set[1]), "node.data-dir=%s/%s", p.dir, p.name);
     snprintf(c->set[2], sizeof(c->set[2]), "listen.client=127.0.0.1:%u", p.client_port);
     snprintf(c->set[3], sizeof(c->set[3]), "listen.peer=127.0.0.1:%u", p.peer_port);
-    snprintf(c->set[4], sizeof(c->set[4]),
-             member ? "cluster.members=1=127.0.0.1:%u,2=127.0.0.1:%u,3=127.0.0.1:%u"
-                    : "cluster.placement=127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u",
-             b + (member ? 301 : 101), b + (member ? 302 : 102), b + (member ? 303 : 103));
+    /* Founders have to agree on who they are; the others join whoever is there. */
+    if (member)
+        member_list(pg, i, list);
+    else
+        member_addresses(pg, 101, false, pg->members, list);
+    snprintf(c->set[4], sizeof(c->set[4]), "cluster.%s=%s", member ? "members" : "placement", list);
     snprintf(c->set[5], sizeof(c->set[5]), "listen.http=127.0.0.1:%u", p.http_port);
     for (unsigned k = 0; k < 6; k++)
         add_argument(c, "--set", c->set[k]);
@@ -186,6 +232,8 @@ static bool command_line_of(const struct ctl *ctl, const struct playground *pg, 
         snprintf(c->cores, sizeof(c->cores), "%u", pg->cores);
         add_argument(c, "--set", c->host);
         add_argument(c, "--cores", c->cores);
+    } else if (i >= pg->founders) {
+        add_argument(c, "--set", "cluster.join=true");
     }
     for (unsigned k = 0; k < pg->n_sets; k++)
         if (set_is_for(pg->sets[k], member))
@@ -209,7 +257,7 @@ bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsign
 /* Has the daemons look at the settings, so that a wrong one is refused before it is kept. */
 static int check_sets(const struct ctl *ctl, const struct playground *pg)
 {
-    const unsigned of_each_kind[] = {0, PLAYGROUND_MEMBERS};
+    const unsigned of_each_kind[] = {0, pg->members};
     for (unsigned k = 0; k < 2; k++) {
         struct command_line c;
         char said[512];
@@ -275,8 +323,8 @@ int playground_stop(const struct ctl *ctl, const struct playground *pg, int only
     if (only >= 0)
         return stop_range(ctl, pg, (unsigned)only, (unsigned)only + 1);
     /* The nodes first: they report to placementd to the end. */
-    int a = stop_range(ctl, pg, PLAYGROUND_MEMBERS, playground_count(pg));
-    int b = stop_range(ctl, pg, 0, PLAYGROUND_MEMBERS);
+    int a = stop_range(ctl, pg, pg->members, playground_count(pg));
+    int b = stop_range(ctl, pg, 0, pg->members);
     return a ? a : b;
 }
 
@@ -310,8 +358,9 @@ static int status(const struct ctl *ctl, const struct playground *pg)
         struct process p = playground_process(pg, i);
         char address[32], http[32];
         pid_t pid = process_pid(&p);
-        const char *state = pid ? "running" : "stopped";
-        all = all && pid;
+        bool gone = playground_is_gone(pg, i);
+        const char *state = pid ? "running" : gone ? "removed" : "stopped";
+        all = all && (pid || gone);
         snprintf(address, sizeof(address), "127.0.0.1:%u", p.client_port);
         snprintf(http, sizeof(http), "127.0.0.1:%u", p.http_port);
         json_array_append_new(list,
@@ -378,7 +427,7 @@ static int destroy(const struct ctl *ctl, const struct playground *pg)
 /* ---- the command ---- */
 
 struct asked {
-    unsigned long long nodes, groups, cores, base_port; /* 0: not given */
+    unsigned long long nodes, groups, cores, base_port, placements; /* 0: not given */
     const char *dir;
     const char *sets[PLAYGROUND_SETS_MAX];
     unsigned n_sets;
@@ -386,22 +435,22 @@ struct asked {
 
 static bool parse(struct ctl *ctl, int argc, char **argv, struct asked *a)
 {
-    static const struct option options[] = {{"nodes", required_argument, NULL, 'n'},
-                                            {"groups", required_argument, NULL, 'g'},
-                                            {"cores", required_argument, NULL, 'c'},
-                                            {"base-port", required_argument, NULL, 'p'},
-                                            {"dir", required_argument, NULL, 'd'},
-                                            {"set", required_argument, NULL, 's'},
-                                            {0}};
+    static const struct option options[] = {
+        {"nodes", required_argument, NULL, 'n'},     {"placements", required_argument, NULL, 'm'},
+        {"groups", required_argument, NULL, 'g'},    {"cores", required_argument, NULL, 'c'},
+        {"base-port", required_argument, NULL, 'p'}, {"dir", required_argument, NULL, 'd'},
+        {"set", required_argument, NULL, 's'},       {0}};
     *a = (struct asked){.dir = "./run"};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         unsigned long long *at = o == 'n'   ? &a->nodes
                                  : o == 'g' ? &a->groups
                                  : o == 'c' ? &a->cores
+                                 : o == 'm' ? &a->placements
                                             : &a->base_port;
         unsigned long long max = o == 'n'   ? PLAYGROUND_NODES_MAX
                                  : o == 'g' ? 16384
                                  : o == 'c' ? 64
+                                 : o == 'm' ? PLAYGROUND_MEMBERS_MAX
                                             : 65000;
         if (o == '?')
             return false;
@@ -427,23 +476,38 @@ static int settle(struct ctl *ctl, const struct asked *a, bool start, struct pla
     if (!realpath(a->dir, real) || strlen(real) >= 400)
         return ctl_fail(ctl, CTL_NEGATIVE, "NOT_FOUND", "Start one: kvctl playground start",
                         "there is no playground in %s", a->dir);
-    *pg = (struct playground){.base_port = 7000, .nodes = 3, .groups = 8, .cores = 1};
+    *pg = (struct playground){.base_port = 7000,
+                              .nodes = 3,
+                              .groups = 8,
+                              .cores = 1,
+                              .members = PLAYGROUND_MEMBERS,
+                              .founders = PLAYGROUND_MEMBERS};
     memcpy(pg->dir, real, strlen(real) + 1); /* its length was looked at above */
     if (!playground_load(ctl, pg))
         return CTL_SERVER;
     if (!start && !pg->exists)
         return ctl_fail(ctl, CTL_NEGATIVE, "NOT_FOUND", "Start one: kvctl playground start",
                         "there is no playground in %s", real);
-    if (pg->exists && ((a->base_port && a->base_port != pg->base_port) ||
-                       (a->cores && a->cores != pg->cores) || (a->nodes && a->nodes < pg->nodes)))
-        return ctl_fail(ctl, CTL_REFUSED, "REFUSED",
-                        "Only --nodes can grow. Otherwise: kvctl playground destroy, then start.",
-                        "the playground in %s has %u nodes of %u cores from port %u on", real,
-                        pg->nodes, pg->cores, pg->base_port);
+    if (pg->exists &&
+        ((a->base_port && a->base_port != pg->base_port) || (a->cores && a->cores != pg->cores) ||
+         (a->nodes && a->nodes < pg->nodes) || (a->placements && a->placements < pg->members)))
+        return ctl_fail(
+            ctl, CTL_REFUSED, "REFUSED",
+            "--nodes and --placements can grow (fewer members of placementd: kvctl cluster "
+            "member remove). Otherwise: kvctl playground destroy, then start.",
+            "the playground in %s has %u nodes of %u cores from port %u on, and %u "
+            "members of placementd so far",
+            real, pg->nodes, pg->cores, pg->base_port, pg->members);
+    if (!pg->exists && a->placements && a->placements % 2 == 0)
+        return ctl_usage(ctl, "playground", "--placements: begin with 1, 3 or 5 members");
     if (a->base_port)
         pg->base_port = (unsigned)a->base_port;
     if (a->nodes)
         pg->nodes = (unsigned)a->nodes;
+    if (a->placements)
+        pg->members = (unsigned)a->placements;
+    if (!pg->exists)
+        pg->founders = pg->old_members = pg->members;
     if (a->cores)
         pg->cores = (unsigned)a->cores;
     if (a->groups && !pg->exists)

@@ -1,4 +1,7 @@
-/* The playground: a local cluster of 3 placementd and N shardd.
+/* The playground: a local cluster of 3 placementd (or 1, or 5) and N shardd.
+ *
+ * The first members of placementd found it, later ones join a running one; ids are used once, so
+ * that those that were removed (DIR/pK/removed) stay in the count and are not started.
  *
  * DIR/playground.json  what it is made of (nodes, groups, cores, ports)
  * DIR/p1.. DIR/n1..    data directories
@@ -10,25 +13,31 @@
 #include "client/ctl/ctl.h"
 #include "client/ctl/process.h"
 
-#define PLAYGROUND_MEMBERS 3u
+#define PLAYGROUND_MEMBERS 3u /* unless asked otherwise */
+#define PLAYGROUND_MEMBERS_MAX 20u
 #define PLAYGROUND_NODES_MAX 90u
 #define PLAYGROUND_SETS_MAX 16u
 
 struct playground {
     char dir[512]; /* absolute */
     unsigned base_port, nodes, groups, cores;
+    unsigned members, founders; /* of placementd: ever made; those that it began with */
+    unsigned old_members;       /* those that were there before this command */
     /* section.key=value of --set: those of [placement] for placementd, those of [log] for all, the
      * others for the nodes. Kept in playground.json, so that a restart means the same. */
     char sets[PLAYGROUND_SETS_MAX][128];
     unsigned n_sets;
     bool exists; /* playground.json was there */
-    char url[128];
+    char url[512];
 };
 
 /* Fills in what DIR/playground.json says. False: printed. */
 bool playground_load(const struct ctl *ctl, struct playground *pg);
 bool playground_save(const struct ctl *ctl, const struct playground *pg);
 unsigned playground_count(const struct playground *pg);
+bool playground_is_member(const struct playground *pg, unsigned i);
+/* A member of placementd that was removed from it. */
+bool playground_is_gone(const struct playground *pg, unsigned i);
 /* i from 0: the members of placementd first, then the nodes. */
 struct process playground_process(const struct playground *pg, unsigned i);
 /* The index of the process of that name, or -1. */

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/ctl/admin.h"
 #include "client/ctl/output.h"
 #include "client/ctl/playground.h"
 #include "client/kvadmin.h"
@@ -63,7 +64,7 @@ static int spawn(const struct ctl *ctl, const struct playground *pg, int only, u
     for (int pass = 0; pass < 2; pass++) { /* all ports are looked at before anything starts */
         for (unsigned i = 0; i < playground_count(pg); i++) {
             struct process p = playground_process(pg, i);
-            if ((only >= 0 && i != (unsigned)only) || process_pid(&p))
+            if ((only >= 0 && i != (unsigned)only) || process_pid(&p) || playground_is_gone(pg, i))
                 continue;
             int code = CTL_OK;
             if (pass == 0)
@@ -89,7 +90,7 @@ static bool somebody_died(const struct ctl *ctl, const struct playground *pg, in
         continue;
     for (unsigned i = 0; i < playground_count(pg); i++) {
         struct process p = playground_process(pg, i);
-        if ((only >= 0 && i != (unsigned)only) || process_pid(&p))
+        if ((only >= 0 && i != (unsigned)only) || process_pid(&p) || playground_is_gone(pg, i))
             continue;
         const char *fix = process_explain(&p, LOG_LINES);
         ctl_fail(ctl, CTL_SERVER, "DIED", fix, "%s (%s) has ended", p.name, p.program);
@@ -125,7 +126,7 @@ static enum progress look(const struct playground *pg, int only, unsigned long l
     for (unsigned i = 0; i < s.n_groups; i++)
         led += s.groups[i].leader != 0;
     enum progress at = READY;
-    if (only >= (int)PLAYGROUND_MEMBERS ? !mine : only < 0 && up < pg->nodes) {
+    if (only >= (int)pg->members ? !mine : only < 0 && up < pg->nodes) {
         if (only < 0)
             snprintf(what, n, "%u of %u nodes have registered", up, pg->nodes);
         else
@@ -171,11 +172,65 @@ static int wait_ready(const struct ctl *ctl, const struct playground *pg, int on
             break;
         poll(NULL, 0, POLL_MS);
     }
-    struct process p = playground_process(pg, only >= 0 ? (unsigned)only : PLAYGROUND_MEMBERS);
+    struct process p = playground_process(pg, only >= 0 ? (unsigned)only : pg->members);
     process_explain(&p, LOG_LINES);
     return ctl_fail(ctl, CTL_SERVER, "TIMEOUT",
                     "The processes are running: look into the logs, or kvctl playground stop.",
                     "the cluster is not ready in time: %s", what);
+}
+
+/* ---- more members of placementd ---- */
+
+/* Not there yet: added and not in the group, or of an odd number without a vote. */
+static unsigned without_vote(const json_t *answer)
+{
+    const json_t *list = json_object_get(answer, "members"), *m;
+    unsigned expected = 0, standby = 0, voters = 0;
+    size_t i;
+    json_array_foreach(list, i, m)
+    {
+        const char *role = admin_str(m, "role");
+        expected += strcmp(role, "expected") == 0;
+        standby += strcmp(role, "standby") == 0;
+        voters += strcmp(role, "voter") == 0;
+    }
+    return (expected + standby + voters) % 2 ? expected + standby : expected;
+}
+
+static int add_members(struct ctl *ctl, const struct playground *pg)
+{
+    struct ctl at = *ctl;
+    json_t *answer;
+    char msg[256] = "";
+    at.url = pg->url;
+    for (unsigned i = pg->old_members; i < pg->members; i++) {
+        char peer[32];
+        snprintf(peer, sizeof(peer), "127.0.0.1:%u", playground_process(pg, i).peer_port);
+        int code = admin_call(
+            &at, "admin.member", true,
+            json_pack("{s:s,s:I,s:s}", "action", "add", "id", (json_int_t)(i + 1), "peer", peer),
+            &answer);
+        if (code != CTL_OK)
+            return code;
+        json_decref(answer);
+    }
+    unsigned long long until = now_ms() + (ctl->timeout_given ? ctl->timeout_ms : READY_MS);
+    unsigned left = 1;
+    while (left && now_ms() < until) {
+        poll(NULL, 0, POLL_MS * 4);
+        for (unsigned i = pg->old_members; i < pg->members; i++)
+            if (somebody_died(ctl, pg, (int)i))
+                return CTL_SERVER;
+        if (admin_ask(&at, "admin.member", json_pack("{s:s}", "action", "list"), &answer, msg,
+                      sizeof(msg)) != KV_OK)
+            continue;
+        left = without_vote(answer);
+        json_decref(answer);
+    }
+    if (!left)
+        return CTL_OK;
+    return ctl_fail(ctl, CTL_SERVER, "TIMEOUT", "See: kvctl cluster members",
+                    "the new members of placementd are not in the group yet");
 }
 
 int playground_start(struct ctl *ctl, struct playground *pg, int only)
@@ -188,8 +243,10 @@ int playground_start(struct ctl *ctl, struct playground *pg, int only)
     if (code == CTL_OK)
         code = spawn(ctl, pg, only, &started);
     /* A node started alone may be needed to make the majority of placementd: do not wait then. */
-    if (code == CTL_OK && (only < 0 || (started && only >= (int)PLAYGROUND_MEMBERS)))
+    if (code == CTL_OK && (only < 0 || (started && only >= (int)pg->members)))
         code = wait_ready(ctl, pg, only, begin);
+    if (code == CTL_OK && only < 0 && pg->members > pg->old_members)
+        code = add_members(ctl, pg);
     if (code != CTL_OK)
         return code;
     double seconds = (double)(now_ms() - begin) / 1000;

@@ -476,6 +476,10 @@ uint64_t group_last_index(const struct group *g)
 {
     return raft_last_index((struct raft *)&g->r);
 }
+uint64_t group_last_term(const struct group *g)
+{
+    return group_log_term_of(g->log, group_last_index(g));
+}
 bool group_installing(const struct group *g)
 {
     return g->install.active;

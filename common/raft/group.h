@@ -159,6 +159,7 @@ const struct group_member *group_leader(const struct group *g);
 const struct group_position *group_applied(const struct group *g);
 uint64_t group_commit_index(const struct group *g);
 uint64_t group_last_index(const struct group *g);
+uint64_t group_last_term(const struct group *g); /* of the entry there */
 bool group_installing(const struct group *g);
 /* Bytes proposed here and not applied yet. */
 uint64_t group_inflight_bytes(const struct group *g);

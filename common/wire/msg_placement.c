@@ -13,7 +13,7 @@
 
 /* Elements of the tuples: of the first format, which any sender knows, and of this one. */
 #define STATUS_FIRST 13u
-#define STATUS_ALL 22u
+#define STATUS_ALL 25u
 #define STEP_FIRST 5u
 #define STEP_ALL 8u
 
@@ -90,7 +90,8 @@ void msg_register_encode(struct buf *b, uint32_t msgid, const struct msg_registe
 {
     rpc_put_request(b, msgid, "node.register");
     mp_put_array(b, 1);
-    mp_put_map(b, r->has_cluster ? 8 : 7);
+    bool named = r->has_cluster && r->node;
+    mp_put_map(b, named ? 9 : r->has_cluster ? 8 : 7);
     put_pair_str(b, "name", r->name);
     put_pair(b, "inc", r->incarnation);
     put_pair_str(b, "zone", r->zone);
@@ -102,6 +103,8 @@ void msg_register_encode(struct buf *b, uint32_t msgid, const struct msg_registe
         mp_put_str(b, "cluster");
         mp_put_bin(b, slice_of(r->cluster, 16));
     }
+    if (named)
+        put_pair(b, "id", r->node);
 }
 
 /* Names go into logs, JSON and tables as they are: visible ASCII without quotes. */
@@ -137,6 +140,8 @@ enum err msg_register_decode(struct slice params, struct msg_register *out)
         } else if (is(k, "cluster")) {
             get_cluster(&r, m.cluster);
             m.has_cluster = true;
+        } else if (is(k, "id")) {
+            m.node = get_u32(&r);
         } else {
             mp_skip(&r);
         }
@@ -237,6 +242,9 @@ static void put_status(struct buf *b, const struct msg_group_status *s)
     mp_put_uint(b, s->refused_op);
     mp_put_uint(b, s->refused_err);
     mp_put_uint(b, s->chunks);
+    mp_put_uint(b, s->peer);
+    mp_put_uint(b, s->log_term);
+    mp_put_uint(b, s->log_index);
 }
 
 /* What later formats have added; a sender of an earlier one stops anywhere. Returns how many of the
@@ -262,6 +270,12 @@ static uint32_t get_status_rest(struct mp_reader *r, uint32_t n, struct msg_grou
         s->refused_err = get_u32(r);
     if (i < n && ++i)
         s->chunks = mp_get_uint(r);
+    if (i < n && ++i)
+        s->peer = mp_get_uint(r);
+    if (i < n && ++i)
+        s->log_term = mp_get_uint(r);
+    if (i < n && ++i)
+        s->log_index = mp_get_uint(r);
     return i;
 }
 

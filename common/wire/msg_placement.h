@@ -1,13 +1,13 @@
 /* What nodes and operators say to placementd, and its answers. Envelope: rpc.h.
  *
- *   node.register   [{"name", "inc", "zone", "host", "client", "peer", "cores", "cluster"?}]
+ *   node.register   [{"name", "inc", "zone", "host", "client", "peer", "cores", "cluster"?, "id"?}]
  *                   -> {"cluster":bin16, "node":id, "version":map version}
  *   node.heartbeat  [{"node", "inc", "have":map version, "free", "size", "p99", "moving", "ver",
  *                     "groups":[[group, replica, role, state, term, [range, members], first, last,
  *                                leader, applied, bytes, keys,
  *                                [[replica, node, role, match]...],
  *                                reads, writes, phase, copy, merge, child, refused_op,
- *                                refused_err, chunks]...]}]
+ *                                refused_err, chunks, peer, log_term, log_index]...]}]
  *                   -> {"version":map version, "rate":bytes/s,
  *                       "steps":[[kind, replica, campaign, join, shard, op, node, other|nil]...]}
  *                   shard as in msg_map.h: [group, first, last, [range, members], leader,
@@ -42,6 +42,7 @@ struct msg_register {
     uint16_t cores;
     bool has_cluster; /* the node belongs to `cluster` already */
     uint8_t cluster[16];
+    uint32_t node; /* with has_cluster: the id that it was given there; 0: it does not say */
 };
 void msg_register_encode(struct buf *b, uint32_t msgid, const struct msg_register *r);
 MUST_USE enum err msg_register_decode(struct slice params, struct msg_register *out);
@@ -82,6 +83,9 @@ struct msg_group_status {
     uint64_t refused_op;
     uint32_t refused_err;
     uint64_t chunks; /* that the copy has got since the node runs: grows as it gets on */
+    uint64_t peer; /* the other group of a merge, while it is in a phase; else 0 */
+    /* Its last log entry, applied or not: whose is later has more, if a majority is lost. */
+    uint64_t log_term, log_index;
     /* The group's configuration with matches: only its leader fills it in (others 0). */
     uint32_t n_members;
     struct msg_member_status member[LIMIT_GROUP_MEMBERS];

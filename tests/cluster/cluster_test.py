@@ -14,8 +14,10 @@ import traceback
 import daemons
 import disks
 import faults
+import members
 import operate
 import placement
+import recover
 import transcript
 from playground import Failed, Playground, Skipped, program
 
@@ -52,6 +54,8 @@ TESTS = [
     (operate.map_backup, {}),
     *placement.TESTS,
     *transcript.TESTS,
+    *members.TESTS,
+    *recover.TESTS,
 ]
 
 

@@ -98,6 +98,7 @@ class Playground:
         self.scratch = tempfile.mkdtemp(prefix="shardkv-cluster.")  # never on a disk that gets full
         self.base = free_base(nodes)
         self.nodes, self.groups, self.cores = nodes, groups, cores
+        self.placements = 3  # members of placementd ever made
         self.sets = [x for text in sets for x in ("--set", text)]
         self.url = None
         self.seen = {}       # pid -> name, every process ever seen
@@ -124,9 +125,9 @@ class Playground:
         """All of it, or processes by name; waits as long as `kvctl playground start` does."""
         for name in names or [None]:
             p = self.playground("start", *([name] if name else []), "--base-port", str(self.base),
-                                "--nodes", str(self.nodes), "--groups", str(self.groups),
+                                "--nodes", str(self.nodes), "--placements", str(self.placements), "--groups", str(self.groups),
                                 "--cores", str(self.cores), *self.sets, ok=ok, options=options)
-        self.url = "kv://" + ",".join("127.0.0.1:%d" % (self.base + 101 + i) for i in range(3))
+        self.url = "kv://" + ",".join("127.0.0.1:%d" % (self.base + 101 + i) for i in range(self.placements))
         return p if names else self
 
     def stop(self, name):
@@ -137,7 +138,7 @@ class Playground:
         check("killed" not in p.stderr, "%s: %s" % (name, p.stderr))
 
     def names(self):
-        return ["p1", "p2", "p3"] + self.shardds()
+        return ["p%d" % (i + 1) for i in range(self.placements)] + self.shardds()
 
     def shardds(self):
         return ["n%d" % (i + 1) for i in range(self.nodes)]

@@ -533,7 +533,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     checker_raft_begin();
     sim_merge_init(each_replica, call_at, s->placements);
     sim_split_init(each_replica, split);
-    sim_cluster_init(s, &(struct sim_cluster_ops){shardd_of, ask});
+    sim_cluster_init(s, &(struct sim_cluster_ops){shardd_of, ask, start});
     for (unsigned i = 0; i < s->placements; i++) {
         snprintf(F.seed_text[i], sizeof F.seed_text[i], "127.0.0.%u:%u", i + 1,
                  SIM_PLACEMENT_CLIENT_PORT);

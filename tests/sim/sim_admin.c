@@ -111,8 +111,8 @@ static void put_number(struct buf *b, const char *name, uint64_t value, bool the
 
 static void put_ask(const struct sim_ask *q, struct buf *b)
 {
-    unsigned n = 1u + !!q->node[0] + !!q->from[0] + !!q->to[0] + !!q->plan[0] + !!q->group +
-                 !!q->into + !!q->id + !!q->slot + q->has_for + q->all;
+    unsigned n = 1u + !!q->node[0] + !!q->from[0] + !!q->to[0] + !!q->plan[0] + !!q->peer[0] +
+                 !!q->group + !!q->into + !!q->id + !!q->slot + q->has_for + q->all;
 
     rpc_put_request(b, 1, q->method);
     mp_put_array(b, 1);
@@ -122,6 +122,7 @@ static void put_ask(const struct sim_ask *q, struct buf *b)
     put_text(b, "from", q->from);
     put_text(b, "to", q->to);
     put_text(b, "plan", q->plan);
+    put_text(b, "peer", q->peer);
     put_number(b, "group", q->group, q->group);
     put_number(b, "into", q->into, q->into);
     put_number(b, "id", q->id, q->id);

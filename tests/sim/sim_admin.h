@@ -11,7 +11,7 @@
 /* A call of admin.*: fields that are empty or 0 are left out. */
 struct sim_ask {
     const char *method, *action; /* static */
-    char node[16], from[16], to[16], plan[16];
+    char node[16], from[16], to[16], plan[16], peer[32];
     uint64_t group, into, id, for_ms;
     uint32_t slot;
     bool has_for, all;

@@ -10,6 +10,7 @@
 #include "tests/sim/nemesis.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_engine.h"
+#include "tests/sim/sim_members.h"
 #include "tests/sim/sim_placement.h"
 #include "tests/sim/violation.h"
 
@@ -35,6 +36,7 @@ void sim_cluster_init(const struct scenario *s, const struct sim_cluster_ops *op
     C.s = s;
     C.ops = *ops;
     C.removals = s->removals;
+    sim_members_init(s, ops);
 }
 
 /* The newest state that a member has; a leader's if there is one. NULL: nobody has any. */
@@ -171,7 +173,9 @@ void sim_cluster_act(struct sim_admin *a)
 
     if (!c || a->n_asks > 4)
         return;
-    if (dice < 60)
+    if (C.s->founders && sim_chance(0.3))
+        sim_members_act(c);
+    else if (dice < 60)
         act_group(c);
     else if (dice < 76)
         act_node(c);
@@ -498,6 +502,8 @@ void sim_cluster_judge(void)
     if (!c)
         sim_violation("placementd has no state in peace");
     show(c);
+    if (C.s->founders)
+        sim_members_judge();
     for (uint32_t i = 0; i < c->n_operators; i++) {
         const struct cluster_operator *o = &c->operators[i];
         sim_violation("operator %llu (kind %u of group %llu, step %u of %u: kind %u%s%s) is still "

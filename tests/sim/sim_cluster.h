@@ -19,10 +19,12 @@
 #include "tests/sim/sim_shardd.h"
 
 struct replica;
+struct sim_host;
 
 struct sim_cluster_ops {
     struct sim_shardd *(*shardd)(unsigned host); /* NULL: not up */
     void (*ask)(const struct sim_ask *q);
+    void (*start)(struct sim_host *h);
 };
 void sim_cluster_init(const struct scenario *s, const struct sim_cluster_ops *ops);
 /* Something at random. */

@@ -7,6 +7,7 @@
 #include "common/base/check.h"
 #include "common/base/mem.h"
 #include "placementd/server.h"
+#include "placementd/server_members.h"
 #include "tests/sim/nemesis.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
@@ -32,6 +33,38 @@ static void check(unsigned number, enum err e, const char *msg)
 }
 
 static struct server *servers[SIM_HOSTS];
+static uint32_t ids[SIM_HOSTS]; /* 0: the host's number */
+static bool removed[SIM_HOSTS];
+
+uint32_t sim_placement_id(unsigned number)
+{
+    return ids[number] ? ids[number] : number; /* of a spare: none yet */
+}
+
+void sim_placement_rename(unsigned number, uint32_t id)
+{
+    ids[number] = id;
+    removed[number] = false;
+    servers[number] = NULL;
+}
+
+bool sim_placement_removed(unsigned number)
+{
+    if (servers[number] && servers[number]->removed)
+        removed[number] = true;
+    return removed[number];
+}
+
+void sim_placement_note(unsigned number, char *out, size_t n)
+{
+    const struct membership *m = server_membership(servers[number]);
+
+    for (uint32_t i = 0; i < m->n; i++)
+        sim_log("member %u: %s%s%s%s", m->seen[i].id, membership_role(m, m->seen[i].id),
+                m->seen[i].heard ? ", heard" : "", m->seen[i].blank ? ", blank" : "",
+                m->seen[i].caught ? ", caught up" : "");
+    membership_note(m, out, n);
+}
 
 static void set_times(struct settings *to, const struct scenario *from)
 {
@@ -57,12 +90,22 @@ void sim_placement_start(unsigned number, const struct scenario *from)
     char members[512] = "", msg[512] = "", name[16];
     size_t used = 0;
 
+    unsigned founders = from->founders ? from->founders : from->placements;
+    uint32_t id = sim_placement_id(number);
+    bool joins = number > founders || id != number;
+
+    (void)sim_placement_removed(number);
     servers[number] = NULL;
+    if (number > founders && !ids[number])
+        return; /* a spare machine, with nothing on it yet */
     for (unsigned i = 1; i <= from->placements; i++)
-        used += (size_t)snprintf(members + used, sizeof members - used, "%s%u=127.0.0.%u:%u",
-                                 i > 1 ? "," : "", i, i, SIM_PLACEMENT_PEER_PORT);
+        if (i == number || i <= founders)
+            used +=
+                (size_t)snprintf(members + used, sizeof members - used, "%s%u=127.0.0.%u:%u",
+                                 used ? "," : "", i == number ? id : i, i, SIM_PLACEMENT_PEER_PORT);
     CHECK(config_defaults(settings_keys, settings_n_keys, s) == ERR_OK);
-    set(s, "node.id=%u", number);
+    set(s, "node.id=%u", id);
+    set(s, "cluster.join=%s", joins ? "true" : "false");
     set(s, "node.data-dir=/n%u/data", number);
     set(s, "listen.client=127.0.0.%u:%u", number, SIM_PLACEMENT_CLIENT_PORT);
     set(s, "cluster.members=%s", members);
@@ -71,15 +114,18 @@ void sim_placement_start(unsigned number, const struct scenario *from)
     set_times(s, from);
     s->segment_size = from->segment_kib * KIB;
     check(number, settings_check(s, false, msg, sizeof msg), msg);
-    snprintf(name, sizeof name, "p%u", number);
+    snprintf(name, sizeof name, "p%u", id);
     check(number,
           data_dir_open(s->data_dir, "placementd", name, sim_random() | 1, 1, dir, msg, sizeof msg),
           msg);
     if (dir->stamp.node == 0) {
-        dir->stamp.node = number;
+        dir->stamp.node = id;
         check(number, data_dir_save(dir), "its stamp");
     }
-    check(number, server_open(server, s, dir, msg, sizeof msg), msg);
+    enum err e = server_open(server, s, dir, msg, sizeof msg);
+    if (e == ERR_REFUSED && removed[number])
+        sim_exit("it was removed");
+    check(number, e, msg);
     servers[number] = server;
 }
 

@@ -4,6 +4,7 @@
 #define SIM_SIM_PLACEMENT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "tests/sim/scenario.h"
@@ -14,6 +15,14 @@
 /* Inside the process of host `number`; members are the hosts 1 .. scenario's. Ends the process if
  * it cannot start for a fault of the disk; anything else is a violation. */
 void sim_placement_start(unsigned number, const struct scenario *s);
+
+/* The member that is to be on the host from its next start on, with an empty disk: its id. */
+void sim_placement_rename(unsigned number, uint32_t id);
+uint32_t sim_placement_id(unsigned number);
+/* It was told that it was removed. */
+bool sim_placement_removed(unsigned number);
+/* What the member, which leads, has to say of the membership. */
+void sim_placement_note(unsigned number, char *out, size_t n);
 
 struct cluster;
 /* The state that the member on host `number` has, as it has applied it. Only while its process is

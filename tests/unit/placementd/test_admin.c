@@ -9,6 +9,7 @@
 #include "common/raft/group.h"
 #include "common/wire/mp.h"
 #include "placementd/admin.h"
+#include "placementd/membership.h"
 #include "placementd/operator.h"
 
 #define NODES 4u
@@ -21,6 +22,8 @@ struct world {
     struct liveness l;
     struct driver d;
     struct admin admin;
+    struct group_conf conf;
+    struct membership members;
     struct buf log[64];
     unsigned n_log;
     uint64_t index;
@@ -41,7 +44,14 @@ static enum err on_propose(void *arg, const struct cluster_command *cmd, uint64_
 
 static struct admin_world view_of(struct world *w)
 {
-    return (struct admin_world){&w->admin, &w->d, {&w->c, &w->l, NOW, WALL}, 100 * MIB};
+    w->members = (struct membership){.c = &w->c, .conf = &w->conf, .self = 1, .n = 3};
+    for (uint32_t i = 0; i < 3; i++)
+        w->members.seen[i] = (struct membership_seen){.id = i + 1, .heard = true};
+    return (struct admin_world){.admin = &w->admin,
+                                .driver = &w->d,
+                                .m = {&w->c, &w->l, NOW, WALL},
+                                .rate = 100 * MIB,
+                                .members = &w->members};
 }
 
 /* Groups of three on nodes 1 to 3, led by node g % 3 + 1; node 4 is empty. */
@@ -492,6 +502,50 @@ START_TEST(test_map)
 }
 END_TEST
 
+START_TEST(test_member)
+{
+    struct world *w = setup();
+    for (uint32_t i = 1; i <= 3; i++) {
+        struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER, .member = {.id = i}};
+        struct cluster_result r;
+        snprintf(cmd.member.peer_addr, sizeof(cmd.member.peer_addr), "127.0.0.1:%u", 7000 + i);
+        cmd.member.incarnation = i;
+        cluster_apply(&w->c, &cmd, NULL, &r);
+        w->conf.member[w->conf.n++] = (struct group_member){i, i, GROUP_VOTER};
+    }
+    ck_assert_int_eq(ask(w, "admin.member", "s:action", "grow", NULL), ERR_BAD_REQUEST);
+    ck_assert_int_eq(ask(w, "admin.member", "s:action", "add", NULL), ERR_BAD_REQUEST);
+    ck_assert_int_eq(ask(w, "admin.member", "s:action", "add", "u:id", U(4), NULL),
+                     ERR_BAD_REQUEST);
+    ck_assert_int_eq(
+        ask(w, "admin.member", "s:action", "add", "u:id", U(3), "s:peer", "127.0.0.1:9", NULL),
+        ERR_REFUSED);
+    ck_assert_int_eq(ask(w, "admin.member", "s:action", "remove", "u:id", U(3), NULL), ERR_REFUSED);
+    ck_assert_ptr_nonnull(strstr(w->why, "add a member first"));
+    /* A plan says the same and does nothing. */
+    for (int plan = 1; plan >= 0; plan--) {
+        ck_assert_int_eq(ask(w, "admin.member", "s:action", "add", "u:id", U(4), "s:peer",
+                             "127.0.0.1:7004", "b:plan", plan, NULL),
+                         ERR_OK);
+        check_whole(w);
+        ck_assert(says(w, "cluster.join=true"));
+        ck_assert_uint_eq(w->n_log, !plan);
+    }
+    ck_assert_int_eq(settle(w), ERR_OK);
+    ck_assert_str_eq(cluster_find_member(&w->c, 4)->peer_addr, "127.0.0.1:7004");
+    ck_assert_int_eq(ask(w, "admin.member", "s:action", "list", NULL), ERR_OK);
+    check_whole(w);
+    ck_assert_uint_eq(number(w, "members"), 4);
+    ck_assert_uint_eq(number(w, "next_id"), 5);
+    ck_assert(says(w, "expected"));
+    ck_assert(says(w, "member 4 of placementd is not heard"));
+    ck_assert_int_eq(ask(w, "admin.member", "s:action", "remove", "u:id", U(4), NULL), ERR_OK);
+    ck_assert_int_eq(settle(w), ERR_OK);
+    ck_assert(cluster_find_member(&w->c, 4)->leaving);
+    teardown(w);
+}
+END_TEST
+
 /* Whatever bytes come: refused or understood, never more. */
 START_TEST(test_hostile_params)
 {
@@ -526,6 +580,7 @@ int main(void)
     tcase_add_test(t, test_rebalance);
     tcase_add_test(t, test_why);
     tcase_add_test(t, test_map);
+    tcase_add_test(t, test_member);
     tcase_add_test(t, test_hostile_params);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
