@@ -141,7 +141,8 @@ void request_reply_value(struct request *r, struct slice value, uint64_t version
         a.mail->msgid = r->msgid;
         a.mail->value = true;
     }
-    msg_kv_put_get_result(a.out, r->msgid, value, version);
+    msg_kv_put_get_result(a.out, r->msgid,
+                          &(struct msg_kv_result){.value = value, .version = version});
     answer_end(&a, r->core, r->remote_core);
     request_free(r, ERR_OK);
 }
