@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/io/fs.h"
@@ -274,6 +275,18 @@ static inline struct msg_kv_request put_of(const char *key, const char *value)
 {
     return (struct msg_kv_request){
         .method = KV_METHOD_PUT, .key = slice_str(key), .value = slice_str(value)};
+}
+
+/* The same as number `seq` of a session of which no answer is ever confirmed. */
+static inline struct msg_kv_request in_session(struct msg_kv_request m, uint64_t seq)
+{
+    static const uint8_t sid[MSG_KV_SESSION_ID] = {7};
+    static uint64_t until; /* for all of a test: the clock of the wall, and that */
+    if (until == 0)
+        until = (uint64_t)time(NULL) * 1000 + 300000;
+    m.session = (struct msg_kv_session){slice_of(sid, sizeof sid), 1, until};
+    m.seq = seq;
+    return m;
 }
 
 static inline struct msg_kv_request get_of(const char *key)
