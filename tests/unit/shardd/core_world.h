@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/io/fs.h"
+#include "common/wire/mp.h"
 #include "common/wire/msg_kv.h"
 #include "common/wire/msg_map.h"
 #include "common/wire/rpc.h"
@@ -222,6 +223,10 @@ struct answer_seen {
     enum err err;
     uint32_t leader; /* node, of a redirect */
     uint64_t version;
+    int64_t number;
+    uint64_t present; /* of a failed condition */
+    uint32_t n_items; /* batch */
+    struct msg_kv_item item[16];
     size_t value_size;
     char value[64];
     uint64_t hint; /* group that an error's piece of the map names; 0: none */
@@ -250,10 +255,20 @@ static struct answer_seen client_take(struct client *c, enum kv_method method)
             a.hint = piece.n_shards ? piece.shards[0].group : 0;
             shard_map_close(&piece);
         }
+        a.present = e.version;
+    } else if (method == KV_METHOD_BATCH) {
+        struct mp_reader items = mp_reader_of(m.result), raw;
+        uint64_t at;
+        mp_get_array(&items);
+        a.n_items = mp_get_array(&items);
+        ck_assert_int_eq(msg_kv_decode_items(method, m.result, a.n_items, &raw, &at), ERR_OK);
+        for (uint32_t i = 0; i < a.n_items && i < 16; i++)
+            msg_kv_next_item(method, &raw, &a.item[i]);
     } else {
         struct msg_kv_result r;
         ck_assert_int_eq(msg_kv_decode_result(method, m.result, &r), ERR_OK);
         a.version = r.version;
+        a.number = r.number;
         a.value_size = r.value.n;
         if (r.value.n > 0)
             memcpy(a.value, r.value.p, r.value.n < 63 ? r.value.n : 63);
