@@ -13,8 +13,10 @@
  * How it works. A handle keeps the map of the cluster (which node leads the shard of a key), opens
  * one connection per node and core on first use, and follows redirects and elections by itself
  * until the deadline of the call. One I/O thread serves all handles of the process, so a handle is
- * cheap. What is surely not applied is tried again; a write whose fate is not known is never sent
- * twice: it gives KV_TIMEOUT or KV_UNKNOWN_OUTCOME with kv_result_maybe_applied() != 0.
+ * cheap. A handle is a session: it numbers its writes, and the servers know a repeated one, so
+ * that a write is tried again after a lost connection, a redirect or an election and still takes
+ * effect once. Only when the deadline comes before an answer its outcome is unknown: KV_TIMEOUT or
+ * KV_UNKNOWN_OUTCOME with kv_result_maybe_applied() != 0.
  *
  * Threads. Every function may be called from any thread, unless it says otherwise. Callbacks run
  * on the library's I/O thread: they must not block and must not call the synchronous functions,
@@ -49,6 +51,8 @@ typedef enum kv_err {
     KV_OK = 0,
     KV_NOT_FOUND = 1,        /* no such key */
     KV_CONDITION_FAILED = 2, /* if_version or if_absent does not hold; nothing was changed */
+    KV_NOT_A_NUMBER = 3,     /* incr: the value is no whole number, or the sum would not fit */
+    KV_NOT_APPLIED = 4,      /* KV_ATOMIC: not done, as another operation of the batch failed */
     KV_BAD_REQUEST = -10,
     KV_UNKNOWN_METHOD = -11, /* the server is older than this library */
     KV_KEY_EMPTY = -12,
@@ -67,6 +71,7 @@ typedef enum kv_err {
     KV_SHUTTING_DOWN = -25,
     KV_NO_SPACE = -26,
     KV_NOT_READY = -27,       /* the cluster has no shards yet (kvctl cluster init) */
+    KV_CROSS_SLOT = -28,      /* KV_ATOMIC: the keys are not all of one slot (use a {tag}) */
     KV_TIMEOUT = -30,         /* no answer within the deadline */
     KV_UNKNOWN_OUTCOME = -31, /* the connection was lost after a write was sent */
     KV_UNREACHABLE = -32,     /* no node could be reached; surely not applied */
@@ -107,31 +112,44 @@ typedef struct kv_options {
     const char *name;             /* shown by the servers; NULL: "libkvclient" */
     kv_log log;                   /* NULL: no messages */
     void *log_arg;
+    const char *zone; /* where the caller is: its replicas are asked first for weaker reads */
+    uint32_t flags;   /* KV_OPEN_* */
 } kv_options;
 #define KV_OPTIONS_INIT                                                                            \
     {                                                                                              \
-        sizeof(kv_options), 0, 0, 0, 0, 0, 0                                                       \
+        sizeof(kv_options), 0, 0, 0, 0, 0, 0, 0, 0                                                 \
     }
+/* No session: a write whose fate is not known is not tried again, as it might take effect twice. */
+#define KV_OPEN_NO_SESSION 1u
 
-/* KV_LINEARIZABLE is what servers give now; weaker levels are asked for as hints. */
-typedef enum kv_read { KV_READ_LINEARIZABLE = 0 } kv_read;
+/* How new what is read must be. Writes are always fsynced by a majority. */
+typedef enum kv_read {
+    KV_READ_LINEARIZABLE = 0, /* nothing older than what anyone was told before the call */
+    KV_READ_SESSION = 1,      /* nothing older than what this handle has written or read */
+    KV_READ_BOUNDED = 2,      /* at most max_staleness_ms out of date */
+    KV_READ_ANY = 3           /* whatever the fastest replica has */
+} kv_read;
 
 /* kv_callopts.flags */
 #define KV_IF_VERSION 1u /* only if the key's version is if_version (writes) */
 #define KV_IF_ABSENT 2u  /* only if there is no such key (put) */
 #define KV_BORROW 4u     /* async: key and value stay as they are until completion: not copied */
+#define KV_TTL 8u        /* the value lives ttl_ms (put; incr that makes the key) */
+#define KV_ATOMIC 16u    /* kv_batch_run: all operations or none; all keys of one slot */
 
 typedef struct kv_callopts {
     size_t size;
     uint32_t timeout_ms; /* 0: the handle's */
     uint32_t flags;
     uint64_t if_version;
-    kv_queue *queue; /* async: deliver there instead of calling `done` */
-    kv_read read;
+    kv_queue *queue;           /* async: deliver there instead of calling `done` */
+    kv_read read;              /* of gets */
+    uint32_t max_staleness_ms; /* KV_READ_BOUNDED */
+    uint64_t ttl_ms;           /* with KV_TTL */
 } kv_callopts;
 #define KV_CALLOPTS_INIT                                                                           \
     {                                                                                              \
-        sizeof(kv_callopts), 0, 0, 0, 0, KV_READ_LINEARIZABLE                                      \
+        sizeof(kv_callopts), 0, 0, 0, 0, KV_READ_LINEARIZABLE, 0, 0                                \
     }
 
 /* Opens a handle for "kv://host:port,host:port": addresses of placementd members or shardd nodes;
@@ -156,6 +174,50 @@ KV_API kv_err kv_put(kv_client *kv, kv_slice key, kv_slice value, const kv_callo
                      kv_result **out);
 /* KV_OK also if there was no such key. */
 KV_API kv_err kv_delete(kv_client *kv, kv_slice key, const kv_callopts *opts, kv_result **out);
+/* Adds to a whole number, decimal digits in the value; an absent key counts as 0. The sum is
+ * kv_result_number(). The time to live of a key that is there stays as it is. KV_NOT_A_NUMBER. */
+KV_API kv_err kv_incr(kv_client *kv, kv_slice key, int64_t delta, const kv_callopts *opts,
+                      kv_result **out);
+/* Lets the value live ttl_ms from now, whatever opts say of it. KV_NOT_FOUND. */
+KV_API kv_err kv_touch(kv_client *kv, kv_slice key, uint64_t ttl_ms, const kv_callopts *opts,
+                       kv_result **out);
+/* Takes its time to live away. KV_NOT_FOUND. */
+KV_API kv_err kv_persist(kv_client *kv, kv_slice key, const kv_callopts *opts, kv_result **out);
+
+/* ---- many keys at once ---- */
+
+/* Results in the order of the keys or operations; immutable. */
+typedef struct kv_results kv_results;
+KV_API size_t kv_results_count(const kv_results *r);
+/* Borrowed: lives as long as `r`; kv_result_keep() it to have it longer. NULL: no such one. */
+KV_API const kv_result *kv_results_at(const kv_results *r, size_t i);
+KV_API void kv_results_free(kv_results *r); /* NULL is taken */
+
+/* Keys of any slots, at most 65536: asked for shard by shard at the same time. KV_OK: each result
+ * is KV_OK or KV_NOT_FOUND; else the error of the first that failed, and *out has them all, unless
+ * nothing was started. One key's result is as good as a kv_get()'s; between keys there is no order.
+ */
+KV_API kv_err kv_mget(kv_client *kv, const kv_slice *keys, size_t n, const kv_callopts *opts,
+                      kv_results **out);
+
+/* Writes that are sent together. Keys and values are copied. Not thread-safe; may be run again. */
+typedef struct kv_batch kv_batch;
+KV_API kv_batch *kv_batch_create(void);    /* NULL: no memory */
+KV_API void kv_batch_destroy(kv_batch *b); /* NULL is taken */
+KV_API size_t kv_batch_count(const kv_batch *b);
+/* `opts`: if_version, ttl_ms and their flags; NULL: none. KV_KEY_EMPTY, KV_KEY_TOO_LARGE,
+ * KV_VALUE_TOO_LARGE, KV_BUSY (65536 operations), KV_NO_MEMORY: it was not added. */
+KV_API kv_err kv_batch_put(kv_batch *b, kv_slice key, kv_slice value, const kv_callopts *opts);
+KV_API kv_err kv_batch_delete(kv_batch *b, kv_slice key, const kv_callopts *opts);
+KV_API kv_err kv_batch_incr(kv_batch *b, kv_slice key, int64_t delta, const kv_callopts *opts);
+KV_API kv_err kv_batch_touch(kv_batch *b, kv_slice key, uint64_t ttl_ms, const kv_callopts *opts);
+KV_API kv_err kv_batch_persist(kv_batch *b, kv_slice key, const kv_callopts *opts);
+/* Each operation is exactly once and has a result of its own; operations of one key take effect in
+ * their order. With KV_ATOMIC in opts->flags all take effect in one moment or none does: keys of
+ * one slot (KV_CROSS_SLOT), at most 1024; those that did not fail themselves are KV_NOT_APPLIED.
+ * KV_OK: each result is >= 0; else the error of the first that failed. opts: timeout_ms, flags. */
+KV_API kv_err kv_batch_run(kv_client *kv, const kv_batch *b, const kv_callopts *opts,
+                           kv_results **out);
 
 /* ---- asynchronous calls ---- */
 
@@ -173,13 +235,26 @@ KV_API kv_err kv_put_async(kv_client *kv, kv_slice key, kv_slice value, const kv
                            kv_done done, void *arg);
 KV_API kv_err kv_delete_async(kv_client *kv, kv_slice key, const kv_callopts *opts, kv_done done,
                               void *arg);
+KV_API kv_err kv_incr_async(kv_client *kv, kv_slice key, int64_t delta, const kv_callopts *opts,
+                            kv_done done, void *arg);
+KV_API kv_err kv_touch_async(kv_client *kv, kv_slice key, uint64_t ttl_ms, const kv_callopts *opts,
+                             kv_done done, void *arg);
+KV_API kv_err kv_persist_async(kv_client *kv, kv_slice key, const kv_callopts *opts, kv_done done,
+                               void *arg);
+/* Of kv_mget() and kv_batch_run(); `results` is borrowed until it returns. */
+typedef void (*kv_many_done)(void *arg, kv_err err, const kv_results *results);
+KV_API kv_err kv_mget_async(kv_client *kv, const kv_slice *keys, size_t n, const kv_callopts *opts,
+                            kv_many_done done, void *arg);
+KV_API kv_err kv_batch_run_async(kv_client *kv, const kv_batch *b, const kv_callopts *opts,
+                                 kv_many_done done, void *arg);
 
 /* ---- completion queues: for epoll, libuv and other loops ---- */
 
 typedef struct kv_event {
     void *arg; /* what the async call was given */
     kv_err err;
-    kv_result *result; /* the caller's: kv_result_free() */
+    kv_result *result;   /* the caller's: kv_result_free(); NULL for many keys */
+    kv_results *results; /* the caller's: kv_results_free(); of kv_mget, kv_batch_run; else NULL */
 } kv_event;
 
 KV_API kv_err kv_queue_create(kv_queue **out);
@@ -199,6 +274,10 @@ KV_API kv_err kv_result_err(const kv_result *r);
 KV_API kv_slice kv_result_value(const kv_result *r);
 /* The key's version: of what was read, or given by the write. 0 if there is none. */
 KV_API uint64_t kv_result_version(const kv_result *r);
+/* What kv_incr() made of it; else 0. */
+KV_API int64_t kv_result_number(const kv_result *r);
+/* ms that the value of a get has still to live; -1: for ever. */
+KV_API int64_t kv_result_ttl_ms(const kv_result *r);
 /* 1: the call failed, but the write may have been (or may yet be) applied. */
 KV_API int kv_result_maybe_applied(const kv_result *r);
 /* What the server or the library said about a failure; "" if nothing. */
@@ -206,6 +285,16 @@ KV_API const char *kv_result_text(const kv_result *r);
 /* An owned copy of a result that a callback was lent. NULL if out of memory. */
 KV_API kv_result *kv_result_keep(const kv_result *r);
 KV_API void kv_result_free(kv_result *r);
+
+/* ---- sessions across handles ---- */
+
+/* What this handle has written and read so far, for another handle, also in another process: after
+ * kv_session_import() its KV_READ_SESSION reads see that too. The token is text, at most `cap`
+ * bytes with its NUL; *n is set to what it needs (KV_TOO_LARGE: more than cap). Tokens are of one
+ * cluster and survive moves, splits and merges of shards. */
+KV_API kv_err kv_session_export(kv_client *kv, char *token, size_t cap, size_t *n);
+/* KV_BAD_REQUEST: it is none, or of another cluster. */
+KV_API kv_err kv_session_import(kv_client *kv, const char *token);
 
 /* ---- looking inside ---- */
 
@@ -223,8 +312,10 @@ typedef struct kv_stats {
     uint64_t map_version;
     uint64_t in_flight;
     uint64_t bytes_sent, bytes_received;
-    uint64_t retried;     /* calls that were sent more than once */
-    uint64_t retries_max; /* the most times that one call was sent again */
+    uint64_t retried;        /* calls that were sent more than once */
+    uint64_t retries_max;    /* the most times that one call was sent again */
+    uint64_t breaker_opens;  /* a node was left alone for a while, as it kept failing */
+    uint64_t follower_reads; /* answered by a replica that does not lead */
 } kv_stats;
 /* Set stats->size first. Not from a callback. */
 KV_API kv_err kv_get_stats(kv_client *kv, kv_stats *stats);

@@ -43,7 +43,7 @@ int kv_queue_fd(const kv_queue *q)
 void queue_push(kv_queue *q, void *arg, const kv_result *result)
 {
     struct queued *item = mem_alloc(sizeof(*item));
-    item->event = (kv_event){arg, kv_result_err(result), kv_result_keep(result)};
+    item->event = (kv_event){arg, kv_result_err(result), kv_result_keep(result), NULL};
     pthread_mutex_lock(&q->lock);
     bool first = list_empty(&q->events);
     list_push_back(&q->events, &item->link);

@@ -238,8 +238,8 @@ static void resume_run(struct io_work *work)
 
 /* What the replica knows is that of its database, which may be another one than before: `opened`.
  */
-static void take_over(struct replica *r, const struct shard *shard,
-                      const struct group_position *position, bool opened)
+static enum err take_over(struct replica *r, const struct shard *shard,
+                          const struct group_position *position, bool opened)
 {
     router_remove(&r->core->router, r);
     r->shard = *shard;
@@ -251,6 +251,7 @@ static void take_over(struct replica *r, const struct shard *shard,
     if (opened)
         split_prep_drop(r);
     write_path_skipped(&r->writes, position->index);
+    return replica_load_sessions(r);
 }
 
 static void resume_done(struct io_work *work)
@@ -262,8 +263,9 @@ static void resume_done(struct io_work *work)
     r->busy_offload = false;
     r->core->offload_jobs--;
     if (e == ERR_OK) {
-        take_over(r, &in->shard, &position, in->db != NULL);
-        e = split_load(r);
+        e = take_over(r, &in->shard, &position, in->db != NULL);
+        if (e == ERR_OK)
+            e = split_load(r);
     }
     install_free(r);
     if (r->state != REPLICA_INSTALLING)
@@ -325,7 +327,12 @@ static void swap_done(struct io_work *work)
     }
     if (r->state == REPLICA_INSTALLING) {
         r->state = REPLICA_RUNNING;
-        take_over(r, &in->shard, &in->position, true);
+        enum err e = take_over(r, &in->shard, &in->position, true);
+        if (e != ERR_OK) {
+            install_free(r);
+            replica_set_broken(r, e, "what it knows of its sessions cannot be read");
+            return;
+        }
         split_close(&r->split); /* its own notes went with the old database, the sender's too */
         merge_opened(r);
         log_info("snapshot_installed", "core=%u group=%llu index=%llu", r->core->number,

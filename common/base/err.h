@@ -24,6 +24,8 @@ enum err_class {
     X(ERR_OK, 0, DONE, 0, "ok")                                                                    \
     X(ERR_NOT_FOUND, 1, DONE, 1, "no such key")                                                    \
     X(ERR_CONDITION_FAILED, 2, DONE, 1, "the condition does not hold")                             \
+    X(ERR_NOT_A_NUMBER, 3, DONE, 1, "the value is no whole number, or the sum would not fit")      \
+    X(ERR_NOT_APPLIED, 4, DONE, 1, "not done, as another operation of the batch failed")           \
     X(ERR_BAD_REQUEST, 10, NEVER, 2, "the request is malformed")                                   \
     X(ERR_UNKNOWN_METHOD, 11, NEVER, 2, "no such method")                                          \
     X(ERR_KEY_EMPTY, 12, NEVER, 2, "the key is empty")                                             \
@@ -42,6 +44,7 @@ enum err_class {
     X(ERR_SHUTTING_DOWN, 25, REFRESH, 6, "the node is shutting down")                              \
     X(ERR_NO_SPACE, 26, BACKOFF, 6, "the disk is full")                                            \
     X(ERR_NOT_READY, 27, BACKOFF, 6, "not ready yet")                                              \
+    X(ERR_CROSS_SLOT, 28, NEVER, 2, "the keys of an all-or-nothing batch differ in their slots")   \
     X(ERR_TIMEOUT, 30, UNKNOWN, 4, "no answer within the deadline; the outcome is unknown")        \
     X(ERR_UNKNOWN_OUTCOME, 31, UNKNOWN, 4, "the connection or leader was lost; outcome unknown")   \
     X(ERR_UNREACHABLE, 32, BACKOFF, 3, "no node could be reached")                                 \

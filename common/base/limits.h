@@ -20,6 +20,8 @@
 #define LIMIT_MP_DEPTH 16                        /* nesting of MessagePack */
 #define LIMIT_MP_ELEMENTS (1u << 20)             /* elements of one message */
 #define LIMIT_PEER_FRAME (32 * MIB)              /* one batch of raft messages */
+#define LIMIT_BATCH 1024u                        /* items of one mget or batch */
+#define LIMIT_MGET_ANSWER (8 * MIB)              /* values of one mget's answer, if more than one */
 #define LIMIT_CONN_OUT (32 * MIB)                /* unsent reply bytes of one connection */
 #define LIMIT_CONNS_HELD (256 * MIB)             /* unsent and half-received, all of a core */
 #define LIMIT_CONN_CROWDED (256 * KIB)           /* unsent of one connection beyond that */
@@ -34,6 +36,11 @@
 #define LIMIT_GROUP_INFLIGHT_BYTES (32 * MIB) /* proposed, not yet applied, one group */
 #define LIMIT_MAILBOX (128u * 1024u)
 #define LIMIT_OFFLOAD_QUEUE 4096u
+
+/* exactly-once */
+#define LIMIT_SESSION_RESULTS 8192u         /* results kept of one session in one shard */
+#define LIMIT_SHARD_RESULTS (1024u * 1024u) /* of all sessions in one shard: then BUSY */
+#define LIMIT_SHARD_SESSIONS (64u * 1024u)  /* sessions of one shard: then BUSY */
 
 /* raft */
 #define LIMIT_GROUPS_PER_NODE 16384u

@@ -1,5 +1,6 @@
 #include "common/wire/msg_kv.h"
 
+#include "common/base/limits.h"
 #include "common/wire/mp.h"
 #include "common/wire/rpc.h"
 
@@ -14,7 +15,72 @@ static enum err done(const struct mp_reader *r)
     return r->bad || r->left.n != 0 ? ERR_BAD_REQUEST : ERR_OK;
 }
 
-/* ---- kv.get, kv.put, kv.delete ---- */
+static void put_named_uint(struct buf *b, const char *name, uint64_t v)
+{
+    mp_put_str(b, name);
+    mp_put_uint(b, v);
+}
+
+/* ---- requests ---- */
+
+static const char *const names[KV_METHODS] = {
+    [KV_METHOD_GET] = "kv.get",       [KV_METHOD_PUT] = "kv.put",
+    [KV_METHOD_DELETE] = "kv.delete", [KV_METHOD_INCR] = "kv.incr",
+    [KV_METHOD_TOUCH] = "kv.touch",   [KV_METHOD_MGET] = "kv.mget",
+    [KV_METHOD_BATCH] = "kv.batch",
+};
+
+const char *msg_kv_method_name(enum kv_method method)
+{
+    return names[method];
+}
+
+static bool many(enum kv_method method)
+{
+    return method == KV_METHOD_MGET || method == KV_METHOD_BATCH;
+}
+
+static void read_session_id(struct mp_reader *r, struct msg_kv_request *q)
+{
+    q->session.id = mp_get_bytes(r);
+    if (q->session.id.n != MSG_KV_SESSION_ID)
+        r->bad = true;
+}
+
+/* True if it was one of them. */
+static bool read_write_option(struct mp_reader *r, struct slice key, struct msg_kv_request *q)
+{
+    if (key_is(key, "ifv")) {
+        q->has_if_version = true;
+        q->if_version = mp_get_uint(r);
+    } else if (key_is(key, "ifa")) {
+        q->if_absent = mp_get_bool(r);
+    } else if (key_is(key, "ttl")) {
+        q->has_ttl = true;
+        q->ttl_ms = mp_get_uint(r);
+    } else if (key_is(key, "seq")) {
+        q->seq = mp_get_uint(r);
+    } else if (key_is(key, "sid")) {
+        read_session_id(r, q);
+    } else if (key_is(key, "ack")) {
+        q->session.ack = mp_get_uint(r);
+    } else if (key_is(key, "unt")) {
+        q->session.until_ms = mp_get_uint(r);
+    } else if (key_is(key, "all")) {
+        q->all = mp_get_bool(r);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void read_level(struct mp_reader *r, struct msg_kv_request *q)
+{
+    uint64_t level = mp_get_uint(r);
+    if (level > KV_LEVEL_ANY)
+        r->bad = true; /* one that we do not know may be stronger than those that we do */
+    q->level = (uint8_t)level;
+}
 
 static void read_option(struct mp_reader *r, struct msg_kv_request *q)
 {
@@ -26,86 +92,225 @@ static void read_option(struct mp_reader *r, struct msg_kv_request *q)
             r->bad = true;
         q->epoch_range = mp_get_u32(r);
         q->epoch_members = mp_get_u32(r);
-    } else if (key_is(key, "ifv")) {
-        q->has_if_version = true;
-        q->if_version = mp_get_uint(r);
-    } else if (key_is(key, "ifa")) {
-        q->if_absent = mp_get_bool(r);
-    } else {
+    } else if (key_is(key, "rd")) {
+        read_level(r, q);
+    } else if (key_is(key, "tok")) {
+        q->token = mp_get_uint(r);
+    } else if (key_is(key, "st")) {
+        q->staleness_ms = mp_get_uint(r);
+    } else if (!read_write_option(r, key, q)) {
         mp_skip(r);
     }
+}
+
+/* Parameters of a method before its options. */
+static uint32_t plain_params(enum kv_method method)
+{
+    return method == KV_METHOD_PUT || method == KV_METHOD_INCR ? 2 : 1;
+}
+
+/* Key, value, delta and options, which may be absent or nil. `n`: values there are. */
+static void read_single(struct mp_reader *r, uint32_t n, struct msg_kv_request *q)
+{
+    uint32_t plain = plain_params(q->method);
+    /* One parameter too many is refused, not skipped: it could be a condition that we would then
+     * not heed. */
+    if (n < plain || n > plain + 1) {
+        r->bad = true;
+        return;
+    }
+    q->key = mp_get_bytes(r);
+    if (q->method == KV_METHOD_PUT)
+        q->value = mp_get_bytes(r);
+    if (q->method == KV_METHOD_INCR)
+        q->delta = mp_get_int(r);
+    if (n > plain && !mp_get_nil(r))
+        for (uint32_t options = mp_get_map(r); options > 0 && !r->bad; options--)
+            read_option(r, q);
+}
+
+static void read_op(struct mp_reader *r, struct msg_kv_request *op)
+{
+    uint32_t n = mp_get_array(r);
+    struct slice name = mp_get_str(r);
+    *op = (struct msg_kv_request){0};
+    if (key_is(name, "put"))
+        op->method = KV_METHOD_PUT;
+    else if (key_is(name, "delete"))
+        op->method = KV_METHOD_DELETE;
+    else if (key_is(name, "incr"))
+        op->method = KV_METHOD_INCR;
+    else if (key_is(name, "touch"))
+        op->method = KV_METHOD_TOUCH;
+    else
+        r->bad = true;
+    if (!r->bad && n > 0)
+        read_single(r, n - 1, op);
+}
+
+/* Checks every item, so that walking them again cannot fail. */
+static void read_items(struct mp_reader *r, struct msg_kv_request *q)
+{
+    struct msg_kv_request op;
+    q->n = mp_get_array(r);
+    if (q->n == 0 || q->n > LIMIT_BATCH)
+        r->bad = true;
+    const uint8_t *first = r->left.p;
+    for (uint32_t i = 0; i < q->n && !r->bad; i++) {
+        if (q->method == KV_METHOD_MGET)
+            op.key = mp_get_bytes(r);
+        else
+            read_op(r, &op);
+        if (i == 0)
+            q->key = op.key;
+    }
+    if (!r->bad)
+        q->items = slice_of(first, (size_t)(r->left.p - first));
 }
 
 enum err msg_kv_decode(enum kv_method method, struct slice params, struct msg_kv_request *out)
 {
     struct mp_reader r = mp_reader_of(params);
     struct msg_kv_request q = {.method = method};
-    uint32_t plain = method == KV_METHOD_PUT ? 2 : 1;
     uint32_t n = mp_get_array(&r);
-    /* One parameter too many is refused, not skipped: it could be a condition that we would then
-     * not heed. */
-    if (r.bad || n < plain || n > plain + 1)
-        return ERR_BAD_REQUEST;
-    q.key = mp_get_bytes(&r);
-    if (method == KV_METHOD_PUT)
-        q.value = mp_get_bytes(&r);
-    if (n > plain && !mp_get_nil(&r))
-        for (uint32_t options = mp_get_map(&r); options > 0 && !r.bad; options--)
-            read_option(&r, &q);
+    if (!many(method)) {
+        read_single(&r, n, &q);
+    } else if (n == 1 || n == 2) {
+        read_items(&r, &q);
+        if (n == 2 && !mp_get_nil(&r))
+            for (uint32_t options = mp_get_map(&r); options > 0 && !r.bad; options--)
+                read_option(&r, &q);
+    } else {
+        r.bad = true;
+    }
+    if (q.session.id.n && (q.session.until_ms == 0 || (!many(method) && q.seq == 0)))
+        r.bad = true;
     enum err err = done(&r);
     if (err == ERR_OK)
         *out = q;
     return err;
 }
 
-static void put_options(struct buf *b, const struct msg_kv_request *q, uint32_t n)
+struct slice msg_kv_next_key(struct mp_reader *r)
 {
+    return mp_get_bytes(r);
+}
+
+void msg_kv_next_op(struct mp_reader *r, struct msg_kv_request *op)
+{
+    read_op(r, op);
+}
+
+/* An option that is there if its value is not 0. */
+struct option {
+    const char *name;
+    uint64_t value;
+};
+
+static void put_options(struct buf *b, const struct msg_kv_request *q)
+{
+    const struct option plain[] = {
+        {"dl", q->deadline_ms},       {"seq", q->seq},  {"ack", q->session.ack},
+        {"unt", q->session.until_ms}, {"rd", q->level}, {"tok", q->token},
+        {"st", q->staleness_ms},
+    };
+    bool epoch = q->epoch_range || q->epoch_members;
+    uint32_t n = 0u + epoch + q->has_if_version + q->has_ttl + q->if_absent + q->all +
+                 (q->session.id.n != 0);
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+        n += plain[i].value != 0;
+    if (n == 0)
+        return;
     mp_put_map(b, n);
-    if (q->deadline_ms) {
-        mp_put_str(b, "dl");
-        mp_put_uint(b, q->deadline_ms);
-    }
-    if (q->epoch_range || q->epoch_members) {
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+        if (plain[i].value)
+            put_named_uint(b, plain[i].name, plain[i].value);
+    if (epoch) {
         mp_put_str(b, "ep");
         mp_put_array(b, 2);
         mp_put_uint(b, q->epoch_range);
         mp_put_uint(b, q->epoch_members);
     }
-    if (q->has_if_version) {
-        mp_put_str(b, "ifv");
-        mp_put_uint(b, q->if_version);
+    if (q->has_if_version)
+        put_named_uint(b, "ifv", q->if_version);
+    if (q->has_ttl)
+        put_named_uint(b, "ttl", q->ttl_ms);
+    if (q->session.id.n) {
+        mp_put_str(b, "sid");
+        mp_put_bin(b, q->session.id);
     }
     if (q->if_absent) {
         mp_put_str(b, "ifa");
         mp_put_bool(b, true);
     }
+    if (q->all) {
+        mp_put_str(b, "all");
+        mp_put_bool(b, true);
+    }
+}
+
+static bool has_options(const struct msg_kv_request *q)
+{
+    return q->deadline_ms || q->seq || q->session.id.n || q->session.ack || q->session.until_ms ||
+           q->level || q->token || q->staleness_ms || q->epoch_range || q->epoch_members ||
+           q->has_if_version || q->has_ttl || q->if_absent || q->all;
+}
+
+static void put_single(struct buf *b, const struct msg_kv_request *q)
+{
+    mp_put_bin(b, q->key);
+    if (q->method == KV_METHOD_PUT)
+        mp_put_bin(b, q->value);
+    if (q->method == KV_METHOD_INCR)
+        mp_put_int(b, q->delta);
+    put_options(b, q);
 }
 
 void msg_kv_encode(struct buf *b, uint32_t msgid, const struct msg_kv_request *q)
 {
-    static const char *const names[] = {
-        [KV_METHOD_GET] = "kv.get", [KV_METHOD_PUT] = "kv.put", [KV_METHOD_DELETE] = "kv.delete"};
-    uint32_t options = 0;
-    options += q->deadline_ms != 0;
-    options += q->epoch_range || q->epoch_members;
-    options += q->has_if_version;
-    options += q->if_absent;
-    bool put = q->method == KV_METHOD_PUT;
     rpc_put_request(b, msgid, names[q->method]);
-    mp_put_array(b, 1u + put + (options != 0));
-    mp_put_bin(b, q->key);
-    if (put)
-        mp_put_bin(b, q->value);
-    if (options)
-        put_options(b, q, options);
+    mp_put_array(b, plain_params(q->method) + has_options(q));
+    if (many(q->method)) {
+        mp_put_array(b, q->n);
+        buf_append(b, q->items.p, q->items.n);
+        put_options(b, q);
+    } else {
+        put_single(b, q);
+    }
 }
 
-void msg_kv_put_get_result(struct buf *b, uint32_t msgid, struct slice value, uint64_t version)
+void msg_kv_put_key(struct buf *items, struct slice key)
 {
+    mp_put_bin(items, key);
+}
+
+void msg_kv_put_op(struct buf *items, const struct msg_kv_request *op)
+{
+    mp_put_array(items, 1u + plain_params(op->method) + has_options(op));
+    mp_put_str(items, names[op->method] + 3); /* without "kv." */
+    put_single(items, op);
+}
+
+/* ---- results ---- */
+
+static void put_extra(struct buf *b, bool has_ttl, uint64_t ttl_ms, uint64_t at)
+{
+    mp_put_map(b, 0u + has_ttl + (at != 0));
+    if (has_ttl)
+        put_named_uint(b, "ttl", ttl_ms);
+    if (at)
+        put_named_uint(b, "at", at);
+}
+
+void msg_kv_put_get_result(struct buf *b, uint32_t msgid, const struct msg_kv_result *r)
+{
+    bool extra = r->has_ttl || r->at;
     rpc_put_result(b, msgid);
-    mp_put_array(b, 2);
-    mp_put_bin(b, value);
-    mp_put_uint(b, version);
+    mp_put_array(b, 2u + extra);
+    mp_put_bin(b, r->value);
+    mp_put_uint(b, r->version);
+    if (extra)
+        put_extra(b, r->has_ttl, r->ttl_ms, r->at);
 }
 
 void msg_kv_put_version(struct buf *b, uint32_t msgid, uint64_t version)
@@ -115,22 +320,133 @@ void msg_kv_put_version(struct buf *b, uint32_t msgid, uint64_t version)
     mp_put_uint(b, version);
 }
 
+void msg_kv_put_number(struct buf *b, uint32_t msgid, uint64_t version, int64_t number)
+{
+    rpc_put_result(b, msgid);
+    mp_put_array(b, 2);
+    mp_put_uint(b, version);
+    mp_put_int(b, number);
+}
+
+static void read_extra(struct mp_reader *r, struct msg_kv_result *v)
+{
+    for (uint32_t n = mp_get_map(r); n > 0 && !r->bad; n--) {
+        struct slice key = mp_get_str(r);
+        if (key_is(key, "ttl")) {
+            v->has_ttl = true;
+            v->ttl_ms = mp_get_uint(r);
+        } else if (key_is(key, "at")) {
+            v->at = mp_get_uint(r);
+        } else {
+            mp_skip(r);
+        }
+    }
+}
+
 enum err msg_kv_decode_result(enum kv_method method, struct slice raw, struct msg_kv_result *out)
 {
     struct mp_reader r = mp_reader_of(raw);
     struct msg_kv_result v = {0};
-    uint32_t plain = method == KV_METHOD_GET ? 2 : 1;
+    uint32_t plain = method == KV_METHOD_GET || method == KV_METHOD_INCR ? 2 : 1;
     uint32_t n = mp_get_array(&r);
     if (r.bad || n < plain)
         return ERR_BAD_REQUEST;
     if (method == KV_METHOD_GET)
         v.value = mp_get_bytes(&r);
     v.version = mp_get_uint(&r);
+    if (method == KV_METHOD_INCR)
+        v.number = mp_get_int(&r);
+    if (method == KV_METHOD_GET && n > plain) {
+        read_extra(&r, &v);
+        plain++;
+    }
     for (uint32_t i = plain; i < n && !r.bad; i++) /* a newer server may say more */
         mp_skip(&r);
     enum err err = done(&r);
     if (err == ERR_OK)
         *out = v;
+    return err;
+}
+
+void msg_kv_begin_items(struct buf *b, uint32_t msgid, uint32_t n)
+{
+    rpc_put_result(b, msgid);
+    mp_put_array(b, 2);
+    mp_put_array(b, n);
+}
+
+void msg_kv_put_item(struct buf *b, enum kv_method method, const struct msg_kv_item *item)
+{
+    const struct msg_kv_result *r = &item->result;
+    mp_put_array(b, method == KV_METHOD_MGET ? 4 : 3);
+    mp_put_uint(b, (uint64_t)item->err);
+    mp_put_uint(b, r->version);
+    if (method == KV_METHOD_BATCH) {
+        mp_put_int(b, r->number);
+        return;
+    }
+    if (item->err == ERR_OK)
+        mp_put_bin(b, r->value);
+    else
+        mp_put_nil(b);
+    if (r->has_ttl)
+        mp_put_uint(b, r->ttl_ms);
+    else
+        mp_put_nil(b);
+}
+
+void msg_kv_end_items(struct buf *b, uint64_t at)
+{
+    put_extra(b, false, 0, at);
+}
+
+void msg_kv_next_item(enum kv_method method, struct mp_reader *r, struct msg_kv_item *out)
+{
+    struct msg_kv_item item = {0};
+    uint32_t plain = method == KV_METHOD_MGET ? 4 : 3;
+    uint32_t n = mp_get_array(r);
+    if (n < plain)
+        r->bad = true;
+    uint64_t code = mp_get_uint(r);
+    item.err = err_from_wire(code);
+    item.result.version = mp_get_uint(r);
+    if (method == KV_METHOD_BATCH) {
+        item.result.number = mp_get_int(r);
+    } else {
+        if (!mp_get_nil(r))
+            item.result.value = mp_get_bytes(r);
+        else if (item.err == ERR_OK)
+            r->bad = true; /* a value that is there is not nil */
+        item.result.has_ttl = !mp_get_nil(r);
+        if (item.result.has_ttl)
+            item.result.ttl_ms = mp_get_uint(r);
+    }
+    for (uint32_t i = plain; i < n && !r->bad; i++)
+        mp_skip(r);
+    *out = item;
+}
+
+enum err msg_kv_decode_items(enum kv_method method, struct slice raw, uint32_t n,
+                             struct mp_reader *items, uint64_t *at)
+{
+    struct mp_reader r = mp_reader_of(raw);
+    struct msg_kv_result extra = {0};
+    struct msg_kv_item item;
+    uint32_t fields = mp_get_array(&r);
+    if (fields < 1 || mp_get_array(&r) != n)
+        r.bad = true;
+    struct mp_reader first = r;
+    for (uint32_t i = 0; i < n && !r.bad; i++)
+        msg_kv_next_item(method, &r, &item);
+    if (fields > 1 && !r.bad)
+        read_extra(&r, &extra);
+    for (uint32_t i = 2; i < fields && !r.bad; i++)
+        mp_skip(&r);
+    enum err err = done(&r);
+    if (err == ERR_OK) {
+        *items = first;
+        *at = extra.at;
+    }
     return err;
 }
 
@@ -176,16 +492,10 @@ void msg_hello_encode(struct buf *b, uint32_t msgid, const struct msg_hello *h)
     }
 }
 
-static void put_named_uint(struct buf *b, const char *name, uint64_t v)
-{
-    mp_put_str(b, name);
-    mp_put_uint(b, v);
-}
-
 void msg_hello_reply_encode(struct buf *b, uint32_t msgid, const struct msg_hello_reply *h)
 {
     rpc_put_result(b, msgid);
-    mp_put_map(b, 8);
+    mp_put_map(b, 11);
     put_named_uint(b, "proto", h->proto);
     mp_put_str(b, "cluster");
     mp_put_bin(b, slice_of(h->cluster, sizeof(h->cluster)));
@@ -196,6 +506,10 @@ void msg_hello_reply_encode(struct buf *b, uint32_t msgid, const struct msg_hell
     put_named_uint(b, "core", h->core);
     put_named_uint(b, "key_max", h->key_max);
     put_named_uint(b, "value_max", h->value_max);
+    put_named_uint(b, "time", h->time_ms);
+    put_named_uint(b, "retain", h->retain_ms);
+    mp_put_str(b, "zone");
+    mp_put_str(b, h->zone);
 }
 
 static void read_hello_reply_field(struct mp_reader *r, struct msg_hello_reply *h)
@@ -221,6 +535,12 @@ static void read_hello_reply_field(struct mp_reader *r, struct msg_hello_reply *
         h->key_max = mp_get_uint(r);
     } else if (key_is(key, "value_max")) {
         h->value_max = mp_get_uint(r);
+    } else if (key_is(key, "time")) {
+        h->time_ms = mp_get_uint(r);
+    } else if (key_is(key, "retain")) {
+        h->retain_ms = mp_get_uint(r);
+    } else if (key_is(key, "zone")) {
+        mp_get_cstr(r, h->zone, sizeof(h->zone));
     } else {
         mp_skip(r);
     }

@@ -84,6 +84,10 @@ static void rpc_read_hint(struct mp_reader *r, struct rpc_error *e)
             r->bad = true;
         e->epoch_range = mp_get_u32(r);
         e->epoch_members = mp_get_u32(r);
+    } else if (key_is(key, "ver")) {
+        e->version = mp_get_uint(r);
+    } else if (key_is(key, "at")) {
+        e->at = mp_get_uint(r);
     } else if (key_is(key, "map")) {
         e->map = mp_get_raw(r);
     } else {
@@ -141,7 +145,8 @@ void rpc_put_result(struct buf *b, uint32_t msgid)
 static void rpc_put_hints(struct buf *b, const struct rpc_error *e)
 {
     bool epoch = e->epoch_range || e->epoch_members;
-    mp_put_map(b, 0u + (e->leader != 0) + (e->retry_ms != 0) + epoch + (e->map.n != 0));
+    mp_put_map(b, 0u + (e->leader != 0) + (e->retry_ms != 0) + epoch + (e->map.n != 0) +
+                      (e->version != 0) + (e->at != 0));
     if (e->leader) {
         mp_put_str(b, "leader");
         mp_put_uint(b, e->leader);
@@ -155,6 +160,14 @@ static void rpc_put_hints(struct buf *b, const struct rpc_error *e)
         mp_put_array(b, 2);
         mp_put_uint(b, e->epoch_range);
         mp_put_uint(b, e->epoch_members);
+    }
+    if (e->version) {
+        mp_put_str(b, "ver");
+        mp_put_uint(b, e->version);
+    }
+    if (e->at) {
+        mp_put_str(b, "at");
+        mp_put_uint(b, e->at);
     }
     if (e->map.n) {
         mp_put_str(b, "map");

@@ -50,6 +50,8 @@ static const struct number_setting numbers[] = {
     UNSIGNED("max-groups", max_groups),
     UNSIGNED("removals", removals),
     UNSIGNED("founders", founders),
+    UNSIGNED("sessions", sessions),
+    UNSIGNED("retention-ms", retention_ms),
     DOUBLE("think-ms", think_ms),
     DOUBLE("begin", begin),
     DOUBLE("seconds", seconds),

@@ -1,20 +1,24 @@
 /* Scenario files (*.scn): a workload and the faults it has to live with. One setting a line:
  *
  *   world raft|full        nodes N       groups N      placements N (full)
- *   founders N             members of placementd at first; the rest are spares: they come and go
- * (0: all) clients N              keys N        reads PERCENT          think-ms N (mean pause of a
- * client) members N (raft: voters at first; 0: all nodes) seconds N              healthy N
- * segment-kib N    begin N (s without faults first) latency-us MIN MAX     spike SHARE MS    loss
- * SHARE fault NAME every SECONDS [for MIN MAX]     (names: nemesis.h) damage N               hosts
- * of each kind that may lose data to flips and wipes (1); without a majority of undamaged ones only
- * safety is judged, not progress swarm                  each seed takes a random part of the faults
- *   operators 1            placementd and an operator's client move, split and merge: judged by
- *                          sim_cluster.h
+ *   clients N              keys N        reads PERCENT          think-ms N (mean pause of a client)
+ *   founders N             members of placementd at first (0: all); the rest come and go
+ *   members N              raft: voters at first; 0: all nodes
+ *   seconds N              healthy N     segment-kib N    begin N (s without faults first)
+ *   latency-us MIN MAX     spike SHARE MS    loss SHARE
+ *   fault NAME every SECONDS [for MIN MAX]     (names: nemesis.h)
+ *   damage N               hosts of each kind that may lose data to flips and wipes (1); without a
+ *                          majority of undamaged ones only safety is judged, not progress
+ *   swarm                  each seed takes a random part of the faults
+ *   operators 1            placementd and an operator's client move, split and merge things
+ *                          (judged by sim_cluster.h)
  *   hosts N                machines that the nodes are spread over (0: one each)
  *   zones N                zones of those (1)
  *   down-ms N              silence after which a node is down; dead-ms N: and is replaced
  *   stall-ms N             an operator is given up (0: placementd's defaults)
  *   removals 1             nodes may be removed for good
+ *   sessions N             clients that repeat their writes and count effects (sim_count.h)
+ *   retention-ms N         limits.session-retention (0: the default)
  *   split-bytes N          a larger group is split (0: placementd's default); max-groups N
  *
  * '#' begins a comment. Thread: none of its own. */
@@ -78,7 +82,7 @@ struct scenario {
     double think_ms, begin, seconds, healthy;
     unsigned segment_kib, damage;
     unsigned operators, hosts, zones, down_ms, dead_ms, stall_ms, split_bytes, max_groups;
-    unsigned removals, founders;
+    unsigned removals, founders, sessions, retention_ms;
     double latency_min_us, latency_max_us, spike, spike_ms, loss;
     struct scenario_fault fault[FAULT_COUNT];
 };

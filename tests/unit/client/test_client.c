@@ -75,7 +75,9 @@ static bool serve(const struct rpc_message *m, struct buf *out)
         return mood != HANGS_UP;
     if (slice_eq(m->method, slice_str("kv.get")) &&
         msg_kv_decode(KV_METHOD_GET, m->params, &q) == ERR_OK)
-        msg_kv_put_get_result(out, m->msgid, q.key, 42); /* the value is the key */
+        msg_kv_put_get_result(
+            out, m->msgid,
+            &(struct msg_kv_result){.value = q.key, .version = 42}); /* the value is the key */
     else
         msg_kv_put_version(out, m->msgid, 43);
     return true;

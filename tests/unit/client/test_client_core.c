@@ -210,7 +210,8 @@ static void answer_get(unsigned conn, const char *value)
     struct rpc_message m;
     struct buf b = {0};
     ck_assert(next_request(conn, &m) && is_method(&m, "kv.get"));
-    msg_kv_put_get_result(&b, m.msgid, slice_str(value), 5);
+    msg_kv_put_get_result(&b, m.msgid,
+                          &(struct msg_kv_result){.value = slice_str(value), .version = 5});
     feed(conn, &b);
 }
 
@@ -267,8 +268,10 @@ START_TEST(answers_byte_by_byte_and_out_of_order)
     ck_assert(next_request(c, &m));
     uint32_t first = m.msgid;
     ck_assert(next_request(c, &m));
-    msg_kv_put_get_result(&out, m.msgid, slice_str("second"), 2);
-    msg_kv_put_get_result(&out, first, slice_str("first"), 1);
+    msg_kv_put_get_result(&out, m.msgid,
+                          &(struct msg_kv_result){.value = slice_str("second"), .version = 2});
+    msg_kv_put_get_result(&out, first,
+                          &(struct msg_kv_result){.value = slice_str("first"), .version = 1});
     for (size_t i = 0; i < out.n; i++)
         client_core_on_data(core, c, slice_of(out.p + i, 1), now);
     buf_close(&out);
@@ -569,7 +572,8 @@ START_TEST(garbage)
     ck_assert(next_request(c, &m));
     struct buf good = {0};
     if (_i % 3 == 0)
-        msg_kv_put_get_result(&good, m.msgid, slice_str("value"), 7);
+        msg_kv_put_get_result(&good, m.msgid,
+                              &(struct msg_kv_result){.value = slice_str("value"), .version = 7});
     else if (_i % 3 == 1) {
         struct buf map = {0};
         put_map(&map, 2, 2);

@@ -113,8 +113,10 @@ END_TEST
 
 START_TEST(results)
 {
-    struct msg_kv_result v;
-    msg_kv_put_get_result(&b, 3, slice_str("val"), 99);
+    struct msg_kv_result v, in = {0};
+    in.value = slice_str("val");
+    in.version = 99;
+    msg_kv_put_get_result(&b, 3, &in);
     ck_assert_int_eq(msg_kv_decode_result(KV_METHOD_GET, whole().result, &v), ERR_OK);
     ck_assert(slice_eq(v.value, slice_str("val")));
     ck_assert_uint_eq(v.version, 99);
