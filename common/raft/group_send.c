@@ -334,8 +334,11 @@ void group_ping(struct group *g)
 {
     uint64_t wanted = read_index_wanted(&g->reads, group_confirmed(g));
     uint64_t now = now_ms(g->set);
+    if (!follower_read_empty(&g->follower))
+        group_ask(g);
     if (list_empty(&g->reads.pending)) {
-        list_remove(&g->reading);
+        if (follower_read_empty(&g->follower))
+            list_remove(&g->reading);
         g->ping_ms = 0;
         return;
     }
