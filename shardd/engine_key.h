@@ -69,6 +69,12 @@ struct engine_value_head {
     bool has_expiry;
     uint64_t expiry_ms; /* wall clock, ms since 1970 */
 };
+/* Nobody sees it any more. `time_ms`: the log's time (shard.time_ms), never a clock's: so all
+ * replicas see the same. */
+static inline bool engine_value_expired(const struct engine_value_head *h, uint64_t time_ms)
+{
+    return h->has_expiry && h->expiry_ms <= time_ms;
+}
 /* Gives the bytes that stand before the user's value, for engine_batch_put2(). */
 struct slice engine_value_encode(uint8_t out[ENGINE_VALUE_HEAD_MAX],
                                  const struct engine_value_head *h);

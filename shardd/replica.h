@@ -122,6 +122,11 @@ struct shard_change;
  * ERR_NOT_LEADER. ERR_OK says that it is on its way: the apply decides. */
 MUST_USE enum err replica_propose_change(struct replica *r, struct shard_change *c);
 bool replica_change_unsettled(const struct replica *r);
+/* Leader: proposes a command without operations, so that the log's time comes up to this node's
+ * wall clock. It is there when (index, term) has been applied. ERR_NOT_LEADER, ERR_BUSY. */
+MUST_USE enum err replica_propose_clock(struct replica *r, uint64_t *index, uint64_t *term);
+/* What a command proposed now would bring the log's time to. */
+uint64_t replica_time_ms(const struct replica *r);
 /* Applies a committed one. ERR_CORRUPT, ERR_FORMAT: nothing may go on. */
 MUST_USE enum err replica_apply_change(struct replica *r, const struct group_entry *entry);
 

@@ -21,7 +21,7 @@ enum stats_result {
     STATS_FAILED,
     STATS_RESULTS
 };
-#define STATS_METHODS 3u /* enum kv_method */
+#define STATS_METHODS KV_METHODS /* enum kv_method */
 
 struct core_stats {
     uint64_t requests, replies, refused_busy, forwarded, expired;
