@@ -60,6 +60,7 @@ struct group_peer {
     uint64_t sent_stamp; /* newest stamp that we sent */
     uint64_t sent_ms;    /* last append message, */
     uint64_t sent_prev;  /* and the index before its entries */
+    uint64_t told;       /* commit index that it has been told of, if nothing was lost */
     struct group_stream stream;
 };
 
@@ -214,6 +215,7 @@ void group_drop_held(struct group *g);
 struct group_peer *group_peer_find(struct group *g, uint64_t replica);
 void group_pump(struct group *g);
 void group_ping(struct group *g);
+void group_tell_commit(struct group *g, struct group_peer *p, uint64_t index);
 void group_on_loaded(void *arg, enum err result, uint64_t index);
 uint64_t group_confirmed(struct group *g);
 

@@ -168,8 +168,12 @@ static void on_proven(struct group_read *r, enum err result)
     m.answer.question = a->question;
     m.answer.index = r->index;
     a->question = 0;
-    if (result == ERR_OK)
-        group_send(a->group, a->node, &m, NULL);
+    if (result != ERR_OK)
+        return;
+    group_send(a->group, a->node, &m, NULL);
+    struct group_peer *p = group_peer_find(a->group, a->replica);
+    if (p)
+        group_tell_commit(a->group, p, r->index);
 }
 
 void group_on_ask(struct group *g, uint32_t node, const struct group_msg *m)
