@@ -15,11 +15,12 @@
 struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
                                const struct msg_kv_request *m, uint16_t slot)
 {
-    size_t bytes = m->key.n + m->value.n + sizeof(struct request);
+    struct slice kept = m->items.n ? m->items : m->key;
+    size_t bytes = kept.n + m->value.n + sizeof(struct request);
     if (core->n_requests >= LIMIT_CORE_REQUESTS ||
         core->request_bytes + bytes > LIMIT_CORE_REQUEST_BYTES)
         return NULL;
-    size_t key_size = m->method == KV_METHOD_GET ? m->key.n : 0;
+    size_t key_size = msg_kv_is_read(m->method) ? kept.n : 0;
     struct request *r = mem_alloc(sizeof *r + key_size);
     *r = (struct request){.core = core,
                           .session = session,
@@ -27,9 +28,13 @@ struct request *request_create(struct core *core, struct session *session, uint3
                           .bytes = (uint32_t)bytes,
                           .slot = slot,
                           .method = (uint8_t)m->method,
+                          .level = m->level,
+                          .n = m->n,
+                          .token = m->token,
+                          .staleness_ms = m->staleness_ms,
                           .key_size = (uint32_t)key_size};
     if (key_size)
-        memcpy(r->key, m->key.p, key_size);
+        memcpy(r->key, kept.p, key_size);
     uint64_t ms = m->deadline_ms ? m->deadline_ms : DEADLINE_DEFAULT_MS;
     r->born = io_now(core->io);
     r->deadline = r->born + (ms < DEADLINE_MAX_MS ? ms : DEADLINE_MAX_MS) * NS_PER_MS;
@@ -129,20 +134,43 @@ static void request_free(struct request *r, enum err e)
     free(r);
 }
 
-void request_reply_value(struct request *r, struct slice value, uint64_t version)
+/* For the answer to a read; false: it was answered BUSY. */
+static bool values_begin(struct answer *a, struct request *r)
 {
-    struct answer a;
     if (r->session && r->session->conn && is_full(r->session)) {
         request_reply_error(r, ERR_BUSY, FULL_TEXT, FULL_RETRY_MS, NULL);
+        return false;
+    }
+    answer_begin(a, r->session, r->remote_session);
+    if (a->mail) {
+        a->mail->msgid = r->msgid;
+        a->mail->value = true;
+    }
+    return true;
+}
+
+void request_reply_value(struct request *r, const struct msg_kv_result *value)
+{
+    struct answer a;
+    if (!values_begin(&a, r))
         return;
-    }
-    answer_begin(&a, r->session, r->remote_session);
-    if (a.mail) {
-        a.mail->msgid = r->msgid;
-        a.mail->value = true;
-    }
-    msg_kv_put_get_result(a.out, r->msgid,
-                          &(struct msg_kv_result){.value = value, .version = version});
+    msg_kv_put_get_result(a.out, r->msgid, value);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r, ERR_OK);
+}
+
+void request_reply_items(struct request *r, const struct msg_kv_item *items, uint32_t n,
+                         uint64_t at)
+{
+    struct answer a;
+    if (msg_kv_is_read(r->method) && !values_begin(&a, r))
+        return;
+    if (!msg_kv_is_read(r->method)) /* its outcome must be told, whatever is unread */
+        answer_begin(&a, r->session, r->remote_session);
+    msg_kv_begin_items(a.out, r->msgid, n);
+    for (uint32_t i = 0; i < n; i++)
+        msg_kv_put_item(a.out, r->method, &items[i]);
+    msg_kv_end_items(a.out, at);
     answer_end(&a, r->core, r->remote_core);
     request_free(r, ERR_OK);
 }
@@ -157,16 +185,22 @@ void request_reply_version(struct request *r, uint64_t version)
     request_free(r, ERR_OK);
 }
 
-static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum err e,
-                      const char *text, uint64_t retry_ms, const struct shard_desc *desc)
+static struct rpc_error error_of(enum err e, const char *text)
 {
-    struct rpc_error error = {
-        .err = e, .retry_ms = retry_ms, .maybe_applied = err_class(e) == ERR_CLASS_UNKNOWN};
-    struct buf map = {0};
+    struct rpc_error error = {.err = e, .maybe_applied = err_class(e) == ERR_CLASS_UNKNOWN};
     size_t n = strlen(text ? text : err_text(e));
     if (n >= sizeof error.text)
         n = sizeof error.text - 1;
     memcpy(error.text, text ? text : err_text(e), n);
+    return error;
+}
+
+static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum err e,
+                      const char *text, uint64_t retry_ms, const struct shard_desc *desc)
+{
+    struct rpc_error error = error_of(e, text);
+    struct buf map = {0};
+    error.retry_ms = retry_ms;
     if (desc) {
         struct shard_map piece;
         shard_map_piece(&core->map, desc, &piece);
@@ -193,6 +227,19 @@ void request_reply_error(struct request *r, enum err e, const char *text, uint64
     request_free(r, e);
 }
 
+void request_reply_hint(struct request *r, enum err e, const char *text, uint64_t version,
+                        uint64_t at)
+{
+    struct answer a;
+    struct rpc_error error = error_of(e, text);
+    error.version = version;
+    error.at = at;
+    answer_begin(&a, r->session, r->remote_session);
+    rpc_put_error(a.out, r->msgid, &error);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r, e);
+}
+
 void request_refuse(struct core *core, struct session *session, uint32_t remote_core,
                     uint64_t remote_session, uint32_t msgid, enum err e, const char *text,
                     uint64_t retry_ms, const struct shard_desc *desc)
@@ -215,7 +262,7 @@ void request_expire(struct core *core, uint64_t now)
         if (r->deadline <= now && !r->pinned) {
             core->stats.expired++;
             request_reply_error(r, ERR_TIMEOUT,
-                                r->method == KV_METHOD_GET
+                                msg_kv_is_read(r->method)
                                     ? "no majority confirmed the read within the deadline"
                                     : "not committed within the deadline; the outcome is unknown",
                                 0, NULL);

@@ -36,20 +36,29 @@ struct request {
     uint64_t born;     /* the same clock */
     uint32_t bytes;    /* charged to the core */
     uint16_t slot;
-    uint8_t method; /* enum kv_method */
-    bool pinned;    /* an offload thread works on it: its deadline must wait */
+    uint8_t method;               /* enum kv_method */
+    uint8_t level;                /* of a read: enum kv_read_level */
+    bool pinned;                  /* an offload thread works on it: its deadline must wait */
+    uint32_t n;                   /* mget: number of keys */
+    uint64_t token, staleness_ms; /* of a read, as in msg_kv_request */
     uint32_t key_size;
-    uint8_t key[]; /* gets only */
+    uint8_t key[]; /* of reads only; mget: its items, raw */
 };
 
 /* `remote_session` 0 and session set: local. Charges the core; NULL if the core is full. */
 struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
                                const struct msg_kv_request *m, uint16_t slot);
-void request_reply_value(struct request *r, struct slice value, uint64_t version);
+void request_reply_value(struct request *r, const struct msg_kv_result *value);
+/* Of an mget or a batch, one for each of its items. */
+void request_reply_items(struct request *r, const struct msg_kv_item *items, uint32_t n,
+                         uint64_t at);
 void request_reply_version(struct request *r, uint64_t version);
 /* `desc` may be NULL; else the error carries that piece of the map. */
 void request_reply_error(struct request *r, enum err e, const char *text, uint64_t retry_ms,
                          const struct shard_desc *desc);
+/* One with hints: the key's present version, the shard's position (0: not told). */
+void request_reply_hint(struct request *r, enum err e, const char *text, uint64_t version,
+                        uint64_t at);
 /* Answers every request whose deadline has passed with TIMEOUT. Called on the core's tick. */
 void request_expire(struct core *core, uint64_t now);
 /* Answers to a request that was refused before it was created. */

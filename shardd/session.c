@@ -172,14 +172,26 @@ void session_map_changed(struct core *core)
     }
 }
 
+static const char *params_text(enum kv_method method)
+{
+    static const char *const text[KV_METHODS] = {
+        [KV_METHOD_GET] = "kv.get takes [key, {options}?]",
+        [KV_METHOD_PUT] = "kv.put takes [key, value, {options}?]",
+        [KV_METHOD_DELETE] = "kv.delete takes [key, {options}?]",
+        [KV_METHOD_INCR] = "kv.incr takes [key, delta, {options}?]",
+        [KV_METHOD_TOUCH] = "kv.touch takes [key, {options}?]",
+        [KV_METHOD_MGET] = "kv.mget takes [[key, ...], {options}?]: 1 to 1024 keys",
+        [KV_METHOD_BATCH] = "kv.batch takes [[op, ...], {options}?]: 1 to 1024 operations",
+    };
+    return text[method];
+}
+
 static void handle_kv(struct session *s, const struct rpc_message *m, enum kv_method method,
                       struct slice raw)
 {
     struct msg_kv_request kv;
     if (msg_kv_decode(method, m->params, &kv) != ERR_OK) {
-        rpc_put_error_simple(conn_out(s->conn), m->msgid, ERR_BAD_REQUEST,
-                             method == KV_METHOD_PUT ? "kv.put takes [key, value, {options}?]"
-                                                     : "this takes [key, {options}?]");
+        rpc_put_error_simple(conn_out(s->conn), m->msgid, ERR_BAD_REQUEST, params_text(method));
         return;
     }
     router_dispatch(s->core, s, 0, 0, m->msgid, &kv, raw);
@@ -206,12 +218,10 @@ static void on_message(void *arg, struct slice message)
     }
     if (m.type != RPC_REQUEST)
         return; /* notifications that are not known are ignored */
-    if (IS(&m, "kv.get"))
-        handle_kv(s, &m, KV_METHOD_GET, message);
-    else if (IS(&m, "kv.put"))
-        handle_kv(s, &m, KV_METHOD_PUT, message);
-    else if (IS(&m, "kv.delete"))
-        handle_kv(s, &m, KV_METHOD_DELETE, message);
+    enum kv_method method;
+    bool kv = msg_kv_method_find(m.method, &method);
+    if (kv && (msg_kv_is_read(method) || method == KV_METHOD_PUT || method == KV_METHOD_DELETE))
+        handle_kv(s, &m, method, message);
     else if (IS(&m, "sys.hello"))
         handle_hello(s, &m);
     else if (IS(&m, "map.get"))
