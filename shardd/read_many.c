@@ -118,7 +118,7 @@ static void answer(struct read_many *m)
         request_reply_error(request, ERR_INTERNAL, "the storage engine failed to read a key", 0,
                             NULL);
     else
-        request_reply_items(request, items, m->n, read_path_at(r, request));
+        request_reply_values(request, items, m->n, read_path_at(r, request));
     free(items);
 }
 

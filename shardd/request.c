@@ -1,5 +1,6 @@
 #include "shardd/request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/check.h"
@@ -12,11 +13,31 @@
 #define DEADLINE_DEFAULT_MS 10000u
 #define DEADLINE_MAX_MS 120000u
 
+bool request_method(struct slice name, enum kv_method *out)
+{
+    for (unsigned m = 0; m < KV_METHODS; m++) {
+        if (slice_eq(name, slice_str(msg_kv_method_name((enum kv_method)m)))) {
+            *out = (enum kv_method)m;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct request_items *items_create(uint32_t n)
+{
+    struct request_items *items = mem_zalloc(sizeof *items + n * sizeof items->item[0]);
+    items->n = n;
+    return items;
+}
+
 struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
                                const struct msg_kv_request *m, uint16_t slot)
 {
-    struct slice kept = m->items.n ? m->items : m->key;
-    size_t bytes = kept.n + m->value.n + sizeof(struct request);
+    uint32_t n_items = m->method == KV_METHOD_BATCH ? m->n : 0;
+    struct slice kept = m->method == KV_METHOD_MGET ? m->items : m->key;
+    size_t bytes = m->key.n + m->value.n + m->items.n + n_items * sizeof(struct msg_kv_item) +
+                   sizeof(struct request);
     if (core->n_requests >= LIMIT_CORE_REQUESTS ||
         core->request_bytes + bytes > LIMIT_CORE_REQUEST_BYTES)
         return NULL;
@@ -32,6 +53,7 @@ struct request *request_create(struct core *core, struct session *session, uint3
                           .n = m->n,
                           .token = m->token,
                           .staleness_ms = m->staleness_ms,
+                          .items = n_items ? items_create(n_items) : NULL,
                           .key_size = (uint32_t)key_size};
     if (key_size)
         memcpy(r->key, kept.p, key_size);
@@ -131,6 +153,7 @@ static void request_free(struct request *r, enum err e)
     list_remove(&r->in_session);
     if (r->session)
         session_answered(r->session);
+    free(r->items);
     free(r);
 }
 
@@ -159,48 +182,89 @@ void request_reply_value(struct request *r, const struct msg_kv_result *value)
     request_free(r, ERR_OK);
 }
 
-void request_reply_items(struct request *r, const struct msg_kv_item *items, uint32_t n,
-                         uint64_t at)
+void request_reply_values(struct request *r, const struct msg_kv_item *items, uint32_t n,
+                          uint64_t at)
 {
     struct answer a;
-    if (msg_kv_is_read(r->method) && !values_begin(&a, r))
+    if (!values_begin(&a, r))
         return;
-    if (!msg_kv_is_read(r->method)) /* its outcome must be told, whatever is unread */
-        answer_begin(&a, r->session, r->remote_session);
     msg_kv_begin_items(a.out, r->msgid, n);
     for (uint32_t i = 0; i < n; i++)
-        msg_kv_put_item(a.out, r->method, &items[i]);
+        msg_kv_put_item(a.out, KV_METHOD_MGET, &items[i]);
     msg_kv_end_items(a.out, at);
     answer_end(&a, r->core, r->remote_core);
     request_free(r, ERR_OK);
 }
 
-void request_reply_version(struct request *r, uint64_t version)
+static void written(struct request *r, struct answer *a)
 {
-    struct answer a;
-    answer_begin(&a, r->session, r->remote_session);
-    msg_kv_put_version(a.out, r->msgid, version);
-    answer_end(&a, r->core, r->remote_core);
+    answer_end(a, r->core, r->remote_core);
     load_write(&r->core->load, io_now(r->core->io) - r->born);
     request_free(r, ERR_OK);
 }
 
-static struct rpc_error error_of(enum err e, const char *text)
+void request_reply_written(struct request *r, uint64_t version, int64_t number)
 {
-    struct rpc_error error = {.err = e, .maybe_applied = err_class(e) == ERR_CLASS_UNKNOWN};
-    size_t n = strlen(text ? text : err_text(e));
-    if (n >= sizeof error.text)
-        n = sizeof error.text - 1;
-    memcpy(error.text, text ? text : err_text(e), n);
-    return error;
+    struct answer a;
+    answer_begin(&a, r->session, r->remote_session);
+    if (r->method == KV_METHOD_INCR)
+        msg_kv_put_number(a.out, r->msgid, version, number);
+    else
+        msg_kv_put_version(a.out, r->msgid, version);
+    written(r, &a);
+}
+
+void request_reply_items(struct request *r)
+{
+    struct answer a;
+    answer_begin(&a, r->session, r->remote_session);
+    msg_kv_begin_items(a.out, r->msgid, r->items->n);
+    for (uint32_t i = 0; i < r->items->n; i++)
+        msg_kv_put_item(a.out, KV_METHOD_BATCH, &r->items->item[i]);
+    msg_kv_end_items(a.out, 0);
+    written(r, &a);
+}
+
+static void set_text(struct rpc_error *error, const char *text)
+{
+    size_t n = strlen(text);
+    if (n >= sizeof error->text)
+        n = sizeof error->text - 1;
+    memcpy(error->text, text, n);
+}
+
+void request_reply_condition(struct request *r, uint64_t version)
+{
+    struct rpc_error error = {.err = ERR_CONDITION_FAILED, .version = version};
+    struct answer a;
+    char text[96];
+    snprintf(text, sizeof text, "the condition does not hold: the key's version is %llu",
+             (unsigned long long)version);
+    set_text(&error, version ? text : "the condition does not hold: there is no such key");
+    answer_begin(&a, r->session, r->remote_session);
+    rpc_put_error(a.out, r->msgid, &error);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r, ERR_CONDITION_FAILED);
+}
+
+void request_reply_absent(struct request *r, uint64_t at)
+{
+    struct rpc_error error = {.err = ERR_NOT_FOUND, .at = at};
+    struct answer a;
+    set_text(&error, err_text(ERR_NOT_FOUND));
+    answer_begin(&a, r->session, r->remote_session);
+    rpc_put_error(a.out, r->msgid, &error);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r, ERR_NOT_FOUND);
 }
 
 static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum err e,
                       const char *text, uint64_t retry_ms, const struct shard_desc *desc)
 {
-    struct rpc_error error = error_of(e, text);
+    struct rpc_error error = {
+        .err = e, .retry_ms = retry_ms, .maybe_applied = err_class(e) == ERR_CLASS_UNKNOWN};
     struct buf map = {0};
-    error.retry_ms = retry_ms;
+    set_text(&error, text ? text : err_text(e));
     if (desc) {
         struct shard_map piece;
         shard_map_piece(&core->map, desc, &piece);
@@ -227,19 +291,6 @@ void request_reply_error(struct request *r, enum err e, const char *text, uint64
     request_free(r, e);
 }
 
-void request_reply_hint(struct request *r, enum err e, const char *text, uint64_t version,
-                        uint64_t at)
-{
-    struct answer a;
-    struct rpc_error error = error_of(e, text);
-    error.version = version;
-    error.at = at;
-    answer_begin(&a, r->session, r->remote_session);
-    rpc_put_error(a.out, r->msgid, &error);
-    answer_end(&a, r->core, r->remote_core);
-    request_free(r, e);
-}
-
 void request_refuse(struct core *core, struct session *session, uint32_t remote_core,
                     uint64_t remote_session, uint32_t msgid, enum err e, const char *text,
                     uint64_t retry_ms, const struct shard_desc *desc)
@@ -262,7 +313,7 @@ void request_expire(struct core *core, uint64_t now)
         if (r->deadline <= now && !r->pinned) {
             core->stats.expired++;
             request_reply_error(r, ERR_TIMEOUT,
-                                msg_kv_is_read(r->method)
+                                msg_kv_is_read((enum kv_method)r->method)
                                     ? "no majority confirmed the read within the deadline"
                                     : "not committed within the deadline; the outcome is unknown",
                                 0, NULL);

@@ -22,14 +22,22 @@
 struct core;
 struct session;
 
+/* What becomes of the ops of a kv.batch. */
+struct request_items {
+    uint32_t n;
+    uint32_t next; /* where the next result of the entry goes: the next one with ERR_INCOMPLETE */
+    struct msg_kv_item item[];
+};
+
 struct request {
     struct list link;       /* in the queue of the path that has it */
     struct list in_core;    /* core's list of all, for deadlines */
     struct list in_session; /* its session's list; self-linked if remote or orphaned */
     struct core *core;
-    struct session *session; /* NULL: remote or orphaned */
-    struct request **holder; /* write path: the batch's slot that points here; else NULL */
-    uint64_t remote_session; /* forwarded: id of the session on remote_core; 0: local */
+    struct session *session;     /* NULL: remote or orphaned */
+    struct request **holder;     /* write path: the batch's slot that points here; else NULL */
+    struct request_items *items; /* kv.batch; owned; else NULL */
+    uint64_t remote_session;     /* forwarded: id of the session on remote_core; 0: local */
     uint32_t remote_core;
     uint32_t msgid;
     uint64_t deadline; /* ns, io_now() */
@@ -45,20 +53,26 @@ struct request {
     uint8_t key[]; /* of reads only; mget: its items, raw */
 };
 
+/* "kv.put" and so on. */
+bool request_method(struct slice name, enum kv_method *out);
 /* `remote_session` 0 and session set: local. Charges the core; NULL if the core is full. */
 struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
                                const struct msg_kv_request *m, uint16_t slot);
 void request_reply_value(struct request *r, const struct msg_kv_result *value);
-/* Of an mget or a batch, one for each of its items. */
-void request_reply_items(struct request *r, const struct msg_kv_item *items, uint32_t n,
-                         uint64_t at);
-void request_reply_version(struct request *r, uint64_t version);
+/* A kv.mget. */
+void request_reply_values(struct request *r, const struct msg_kv_item *items, uint32_t n,
+                          uint64_t at);
+/* NOT_FOUND; `at` as in msg_kv_result. */
+void request_reply_absent(struct request *r, uint64_t at);
+/* Of a write; `number` counts for an incr only. */
+void request_reply_written(struct request *r, uint64_t version, int64_t number);
+/* A kv.batch: r->items as they are. */
+void request_reply_items(struct request *r);
+/* Of a failed condition; `version`: the present one. */
+void request_reply_condition(struct request *r, uint64_t version);
 /* `desc` may be NULL; else the error carries that piece of the map. */
 void request_reply_error(struct request *r, enum err e, const char *text, uint64_t retry_ms,
                          const struct shard_desc *desc);
-/* One with hints: the key's present version, the shard's position (0: not told). */
-void request_reply_hint(struct request *r, enum err e, const char *text, uint64_t version,
-                        uint64_t at);
 /* Answers every request whose deadline has passed with TIMEOUT. Called on the core's tick. */
 void request_expire(struct core *core, uint64_t now);
 /* Answers to a request that was refused before it was created. */

@@ -87,9 +87,12 @@ static void greet(struct session *s, uint32_t msgid)
                                     .cores = c->node->options.cores,
                                     .core = c->number,
                                     .key_max = c->key_max,
-                                    .value_max = c->value_max};
+                                    .value_max = c->value_max,
+                                    .time_ms = io_wall_ms(c->io),
+                                    .retain_ms = node_session_retention(c->node)};
     memcpy(reply.cluster, c->cluster, sizeof reply.cluster);
     snprintf(reply.name, sizeof reply.name, "%s", c->node->options.name);
+    snprintf(reply.zone, sizeof reply.zone, "%s", c->node->options.zone);
     msg_hello_reply_encode(conn_out(s->conn), msgid, &reply);
 }
 
@@ -172,18 +175,20 @@ void session_map_changed(struct core *core)
     }
 }
 
-static const char *params_text(enum kv_method method)
+static const char *usage_of(enum kv_method method)
 {
-    static const char *const text[KV_METHODS] = {
-        [KV_METHOD_GET] = "kv.get takes [key, {options}?]",
-        [KV_METHOD_PUT] = "kv.put takes [key, value, {options}?]",
-        [KV_METHOD_DELETE] = "kv.delete takes [key, {options}?]",
-        [KV_METHOD_INCR] = "kv.incr takes [key, delta, {options}?]",
-        [KV_METHOD_TOUCH] = "kv.touch takes [key, {options}?]",
-        [KV_METHOD_MGET] = "kv.mget takes [[key, ...], {options}?]: 1 to 1024 keys",
-        [KV_METHOD_BATCH] = "kv.batch takes [[op, ...], {options}?]: 1 to 1024 operations",
-    };
-    return text[method];
+    switch (method) {
+    case KV_METHOD_PUT:
+        return "kv.put takes [key, value, {options}?]";
+    case KV_METHOD_INCR:
+        return "kv.incr takes [key, delta, {options}?]";
+    case KV_METHOD_MGET:
+        return "kv.mget takes [[key...], {options}?], 1 to 1024 keys";
+    case KV_METHOD_BATCH:
+        return "kv.batch takes [[op...], {options}?], 1 to 1024 ops";
+    default:
+        return "this takes [key, {options}?]";
+    }
 }
 
 static void handle_kv(struct session *s, const struct rpc_message *m, enum kv_method method,
@@ -191,7 +196,7 @@ static void handle_kv(struct session *s, const struct rpc_message *m, enum kv_me
 {
     struct msg_kv_request kv;
     if (msg_kv_decode(method, m->params, &kv) != ERR_OK) {
-        rpc_put_error_simple(conn_out(s->conn), m->msgid, ERR_BAD_REQUEST, params_text(method));
+        rpc_put_error_simple(conn_out(s->conn), m->msgid, ERR_BAD_REQUEST, usage_of(method));
         return;
     }
     router_dispatch(s->core, s, 0, 0, m->msgid, &kv, raw);
@@ -219,8 +224,7 @@ static void on_message(void *arg, struct slice message)
     if (m.type != RPC_REQUEST)
         return; /* notifications that are not known are ignored */
     enum kv_method method;
-    bool kv = msg_kv_method_find(m.method, &method);
-    if (kv && (msg_kv_is_read(method) || method == KV_METHOD_PUT || method == KV_METHOD_DELETE))
+    if (request_method(m.method, &method))
         handle_kv(s, &m, method, message);
     else if (IS(&m, "sys.hello"))
         handle_hello(s, &m);

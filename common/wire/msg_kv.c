@@ -35,19 +35,6 @@ const char *msg_kv_method_name(enum kv_method method)
     return names[method];
 }
 
-bool msg_kv_method_find(struct slice name, enum kv_method *out)
-{
-    if (name.n < 3 || memcmp(name.p, "kv.", 3) != 0)
-        return false;
-    for (unsigned i = 0; i < KV_METHODS; i++) {
-        if (slice_eq(name, slice_str(names[i]))) {
-            *out = (enum kv_method)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool many(enum kv_method method)
 {
     return method == KV_METHOD_MGET || method == KV_METHOD_BATCH;

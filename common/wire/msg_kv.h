@@ -55,8 +55,6 @@ enum kv_method {
 #define KV_METHODS 7u
 /* "kv.get", ... Static. */
 const char *msg_kv_method_name(enum kv_method method);
-/* By its name, as in rpc_message.method. */
-bool msg_kv_method_find(struct slice name, enum kv_method *out);
 static inline bool msg_kv_is_read(enum kv_method method)
 {
     return method == KV_METHOD_GET || method == KV_METHOD_MGET;
