@@ -51,6 +51,8 @@ static const struct number_setting numbers[] = {
     UNSIGNED("removals", removals),
     UNSIGNED("lease", lease),
     UNSIGNED("apart", apart),
+    UNSIGNED("sessions", sessions),
+    UNSIGNED("retention-ms", retention_ms),
     DOUBLE("think-ms", think_ms),
     DOUBLE("begin", begin),
     DOUBLE("seconds", seconds),
