@@ -275,6 +275,11 @@ static void call_fill(struct call *call, struct kv_client *kv, enum kv_method me
     call->op.if_absent = (o->flags & KV_IF_ABSENT) != 0;
     call->op.has_if_version = (o->flags & KV_IF_VERSION) != 0;
     call->op.if_version = o->if_version;
+    call->op.has_ttl = (o->flags & KV_TTL) != 0;
+    call->op.ttl_ms = o->ttl_ms;
+    call->op.level = (uint8_t)o->read;
+    call->op.staleness_ms = o->max_staleness_ms;
+    call->op.delta = 0;
     uint64_t now = socket_on_thread(kv->thread) ? socket_turn_now(kv->thread) : socket_now();
     call->op.deadline = now + timeout * NS_PER_MS;
     call->post.run = run_submit;
