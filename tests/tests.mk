@@ -87,6 +87,7 @@ FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_ROOMS := raft wal net wire io meta base
 FUZZ_SRC := $(foreach r,$(FUZZ_ROOMS),$(call src,common/$(r)))
 # What a target needs of the rooms above: single files, for those rooms need RocksDB.
+FUZZ_MORE_client := $(SIM_CLIENT)
 FUZZ_MORE_change := shardd/shard.c shardd/shard_change.c
 FUZZ_CLANG := clang -std=c17 -D_GNU_SOURCE -I. -g -O1 -pthread -fsanitize=fuzzer,address,undefined
 define fuzz_rule
