@@ -119,11 +119,22 @@ lint: ## Check format, include rules and shell scripts
 	@tests/tidy.sh
 	@shellcheck deploy/*.sh deploy/man/*.sh deploy/debian/* tests/*.sh tests/cluster/*.sh tests/deploy/*.sh
 
+.PHONY: api-check abi-check abi-update
+api-check: ## The library's header in strict C11 and C++17, its ABI against client/kvclient.abi
+api-check: abi-check
+	@tests/api.sh header
+abi-check: $(BUILD)/lib/libkvclient.so.1
+	@tests/api.sh abi-check $<
+abi-update: ## Take the library's ABI as it is (only additions may be taken without a new soname)
+abi-update: $(BUILD)/lib/libkvclient.so.1
+	@tests/api.sh abi-update $<
+
 .PHONY: check
 check: ## Everything: unit tests, fuzz corpora, simulator (SEEDS=2000), deployment, cluster tests
 check: all $(BUILD)/bin/lincheck
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory fuzz-replay
+	@$(if $(filter release,$(MODE)),$(MAKE) --no-print-directory api-check)
 	@$(MAKE) --no-print-directory sim
 	@$(MAKE) --no-print-directory deploy-test
 	@KV_BIN=$(CURDIR)/$(BUILD)/bin tests/cluster/run.sh
