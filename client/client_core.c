@@ -287,20 +287,16 @@ static void expire(struct client_core *core, struct client_op *op, uint64_t now)
 {
     struct client_conn *c = op->conn;
     if (c) {
-        bool handed = op->sent_end <= c->handed;
+        /* What is encoded is sent, also if the kernel has not taken it yet. */
         client_conn_forget(op);
-        if (handed) {
-            if (now - op->sent_at >= CONN_SILENCE_NS && c->last_data < op->sent_at)
-                client_conn_failed(c, now);
-            fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
-            return;
-        }
-        op->last_err = ERR_UNREACHABLE;
+        if (now - op->sent_at >= CONN_SILENCE_NS && c->last_data < op->sent_at)
+            client_conn_failed(c, now);
+        fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
+        return;
     }
     if (op->unsure) {
-        fail(
-            core, op, ERR_UNKNOWN_OUTCOME, true,
-            "it was sent, its answer was lost, and no repetition was answered within the deadline");
+        fail(core, op, ERR_UNKNOWN_OUTCOME, true,
+             "its answer was lost, and no repetition was answered within the deadline");
         return;
     }
     enum err e = op->last_err;
