@@ -1,5 +1,5 @@
-/* libkvclient in an epoll loop of one's own: completions come through a queue, whose file descriptor
- * is readable while there are any. Counts a key up, WINDOW calls at a time.
+/* libkvclient in an epoll loop of one's own: completions come through a queue, whose file
+ * descriptor is readable while there are any. Counts a key up, WINDOW calls at a time.
  *
  *     cc epoll.c $(pkg-config --cflags --libs kvclient) -o epoll
  *     ./epoll kv://127.0.0.1:7101 */

@@ -257,6 +257,39 @@ START_TEST(without_a_session)
 }
 END_TEST
 
+/* Encoded is as good as sent: the kernel takes it when it can. */
+START_TEST(what_is_encoded_may_be_applied)
+{
+    static struct op first, stuck, moved;
+    struct asked a;
+    submit(&first, KV_METHOD_PUT, "k", 5000);
+    give_map(1);
+    ck_assert(next_asked(100, &a));
+    send_limit = 0;
+    submit(&stuck, KV_METHOD_PUT, "k", 100);
+    submit(&moved, KV_METHOD_PUT, "k", 5000);
+    advance(120);
+    ck_assert_int_eq(stuck.answers, 1);
+    ck_assert(stuck.maybe);
+    wires[a.conn].mute = true; /* the node stalls: the others go elsewhere, with their numbers */
+    uint64_t number[2];
+    for (int i = 0; i < 100 && send_limit == 0; i++) {
+        advance(10);
+        if (conn_to("10.1.0.2:1") || conn_to("10.1.0.3:1"))
+            send_limit = SIZE_MAX;
+    }
+    uint32_t stalled = a.node;
+    for (int i = 0; i < 2; i++) {
+        ck_assert(next_asked(3000, &a));
+        ck_assert_uint_ne(a.node, stalled);
+        number[i] = a.q.seq;
+        reply_version(&a, 5);
+    }
+    ck_assert_uint_eq(number[0] + number[1], 1 + 3);
+    ck_assert(first.err == ERR_OK && moved.err == ERR_OK);
+}
+END_TEST
+
 /* ---- weaker reads ---- */
 
 static void submit_read(struct op *o, const char *key, enum kv_read_level level)
@@ -504,6 +537,7 @@ int main(void)
     tcase_add_test(t, too_late_to_be_known);
     tcase_add_test(t, never_repeated_to_a_server_without_sessions);
     tcase_add_test(t, without_a_session);
+    tcase_add_test(t, what_is_encoded_may_be_applied);
     tcase_add_test(t, reads_ask_for_what_was_seen);
     tcase_add_test(t, tokens_travel);
     tcase_add_test(t, equal_replicas_share_reads);
