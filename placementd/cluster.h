@@ -162,6 +162,8 @@ struct cluster {
     /* By `cluster recover`: the id is that of a cluster whose placementd was lost. Its nodes come
      * back under the ids that they have; the map is made from what they report. */
     bool recovering;
+    /* Of each group, as it was laid out: what repair keeps to. 0: not told (an older state). */
+    uint32_t replicas;
     uint32_t n_finished;
     struct cluster_finished *finished; /* oldest first; room for CLUSTER_FINISHED_MAX */
     /* After an import: groups of these ids that the state does not know may have been made after
@@ -170,6 +172,12 @@ struct cluster {
     uint64_t ended[8][CLUSTER_ENDS]; /* by kind; counted by this process, never encoded */
     struct cluster_index *index;     /* derived, never encoded (cluster_index.h); owned */
 };
+
+/* What a group is to have; `setting`: placement.replicas. */
+static inline uint32_t cluster_replicas(const struct cluster *c, uint32_t setting)
+{
+    return c->replicas ? c->replicas : setting;
+}
 
 void cluster_init(struct cluster *c);
 void cluster_close(struct cluster *c);

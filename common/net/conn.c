@@ -592,6 +592,11 @@ void conn_detach(struct conn *c, void (*done)(void *arg, int handle, struct slic
     io_sock_detach(c->sock, on_sock_detached);
 }
 
+void *conn_arg(const struct conn *c)
+{
+    return c->arg;
+}
+
 void conn_set_ops(struct conn *c, const struct conn_ops *ops, void *arg)
 {
     c->ops = ops;

@@ -69,6 +69,7 @@ void conn_resume(struct conn *c);
 void conn_detach(struct conn *c, void (*done)(void *arg, int handle, struct slice rest), void *arg);
 /* Treats bytes as received first. Right after conn_adopt(). */
 void conn_feed(struct conn *c, struct slice data);
+void *conn_arg(const struct conn *c); /* of its owner */
 /* Gives it to another owner on this core, also inside on_message: the messages that follow go
  * there. */
 void conn_set_ops(struct conn *c, const struct conn_ops *ops, void *arg);

@@ -123,11 +123,12 @@ static void send_append(struct group *g, struct group_peer *p, const struct raft
     m.append.prev_term = a->prev_log_term;
     m.append.commit = a->leader_commit;
     m.append.n = n;
+    uint64_t end = a->prev_log_index + n;
+    uint64_t told = a->leader_commit < end ? a->leader_commit : end;
+    if (told > p->told)
+        p->told = told;
     p->sent_ms = now_ms(g->set);
     p->sent_prev = a->prev_log_index;
-    if (a->leader_commit > p->told && g->set->o.tell_commits &&
-        group_match(g, p->replica) >= a->leader_commit)
-        p->told = a->leader_commit;
     group_send(g, p->node, &m, entries);
 }
 
@@ -138,28 +139,31 @@ static void send_neutral(struct group *g, struct group_peer *p)
     send_append(g, p, &a, NULL, 0);
 }
 
+/* Else a follower would learn with the next entry, or heartbeat, that it may apply `index`. */
+void group_tell_commit(struct group *g, struct group_peer *p, uint64_t index)
+{
+    uint64_t match = group_match(g, p->replica);
+    uint64_t term = group_log_term_of(g->log, match);
+    struct raft_append_entries a = {
+        .prev_log_index = match, .prev_log_term = term, .leader_commit = g->r.commit_index};
+    if (p->told < index && match >= index && term != 0)
+        send_append(g, p, &a, NULL, 0);
+}
+
 static bool streaming(const struct group_peer *p)
 {
     return p->stream.next <= p->stream.end;
 }
 
-/* A heartbeat ahead of its time for those that have what is committed but do not know that. It
- * names the end of what they are known to have, so none of them can refuse it. */
-void group_tell_commit(struct group *g)
+/* tell_commits: a heartbeat ahead of its time for those that have what is committed and were not
+ * told. It names the end of what they are known to have, so none of them can refuse it. */
+void group_tell_commits(struct group *g)
 {
     if (!g->set->o.tell_commits || !group_is_leader(g))
         return;
-    for (unsigned i = 0; i < g->peers; i++) {
-        struct group_peer *p = &g->peer[i];
-        uint64_t match = group_match(g, p->replica), commit = g->r.commit_index;
-        if (commit <= p->told || match < commit || match > group_last_index(g) || streaming(p))
-            continue;
-        struct raft_append_entries a = {.prev_log_index = match,
-                                        .prev_log_term = group_log_term_of(g->log, match),
-                                        .leader_commit = commit};
-        if (a.prev_log_term)
-            send_append(g, p, &a, NULL, 0);
-    }
+    for (unsigned i = 0; i < g->peers; i++)
+        if (!streaming(&g->peer[i]))
+            group_tell_commit(g, &g->peer[i], g->r.commit_index);
 }
 
 /* Sends one message's worth from the stream; its bytes, 0 if nothing could be sent. */
@@ -356,8 +360,11 @@ void group_ping(struct group *g)
 {
     uint64_t wanted = read_index_wanted(&g->reads, group_confirmed(g));
     uint64_t now = now_ms(g->set);
+    if (!follower_read_empty(&g->follower))
+        group_ask(g);
     if (list_empty(&g->reads.pending)) {
-        list_remove(&g->reading);
+        if (follower_read_empty(&g->follower))
+            list_remove(&g->reading);
         g->ping_ms = 0;
         return;
     }

@@ -14,6 +14,7 @@ import traceback
 import daemons
 import disks
 import faults
+import library
 import members
 import operate
 import placement
@@ -52,6 +53,7 @@ TESTS = [
     (operate.rolling_restart, {}),
     (operate.node_down, {}),
     (operate.map_backup, {}),
+    (library.examples, {"nodes": 3, "groups": 6}),
     *placement.TESTS,
     *transcript.TESTS,
     *members.TESTS,
