@@ -105,12 +105,12 @@ class Counting(threading.Thread):
 def exactly_once(c):
     """Counters through kill -9, a pause and a graceful stop: every acknowledged step is there once."""
     keys = ["counter%d" % i for i in range(8)]
-    handles = [Handle(c.url) for _ in range(2)]
-    threads = [Counting(h, keys) for h in handles for _ in range(6)]
+    handles = [Handle(c.url) for _ in range(4)]
+    threads = [Counting(h, keys) for h in handles for _ in range(12)]
     for t in threads:
         t.start()
     time.sleep(1)
-    for fault in ("kill", "pause", "stop"):
+    for fault in ("kill", "pause", "kill", "stop", "kill"):
         victim = c.leader_node()
         if fault == "kill":
             c.kill(victim)
