@@ -258,7 +258,8 @@ void client_core_attempt_failed(struct client_core *core, struct client_op *op,
     if (err_class(e->err) == ERR_CLASS_REFRESH)
         core->stats.redirects++;
     op->last_err = e->err;
-    op->to_leader = e->err == ERR_NOT_LEADER;
+    /* Also from a replica that is not there yet: it answers fast, and would be asked for ever. */
+    op->to_leader = e->err == ERR_NOT_LEADER || op->follower;
     switch (retry_decide(e->err, repeatable(core, op, now), maybe, hinted, op->hops)) {
     case RETRY_NO:
         fail(core, op, e->err, maybe, e->text);
