@@ -12,7 +12,7 @@
 #include "shardd/engine_key.h"
 #include "shardd/replica.h"
 #include "tests/sim/checker_raft.h"
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 #include "tests/sim/nemesis.h"
 #include "tests/sim/sim_admin.h"
 #include "tests/sim/sim_client.h"
