@@ -13,6 +13,27 @@ const struct ctl_command ctl_commands[] = {
     {"cas", "KEY EXPECTED_VERSION VALUE|-", "set a value if the key's version is as expected",
      "Version 0 stands for: there is no such key.\n", cmd_cas},
     {"mget", "KEY...", "print several values", NULL, cmd_mget},
+    {"export", "FILE|- [--format json|msgpack] [--resume|--replace]",
+     "write all keys and values into a file",
+     "One JSON object a line, or (FILE ending in .msgpack or .mp) MessagePack arrays of key, "
+     "value,\n"
+     "version and expiry. Each key as of some moment since the start. --resume goes on with a "
+     "file\n"
+     "that was not finished, from its last whole record.\n",
+     cmd_export},
+    {"import", "FILE|- [--format json|msgpack] [--if-absent] [--from N]",
+     "put the keys and values of a file",
+     "What export writes. Keys that have expired since are left out; versions are given anew.\n"
+     "--if-absent: keys that are there stay as they are. --from N: the first N records are done.\n",
+     cmd_import},
+    {"verify linear",
+     "[--for 10s] [--clients 8] [--keys 5] [--rate 500] [--prefix P] [--history FILE] [--keep]",
+     "check on the live cluster that its answers are linearizable",
+     "Puts, gets, deletes and compare-and-set of a few keys of its own (--prefix kvctl-verify:,\n"
+     "deleted in the end unless --keep), at --rate operations a second; then judges the history.\n"
+     "Exit code 1 with the few operations that contradict each other if it is not linearizable.\n"
+     "--history FILE writes it as JSON lines.\n",
+     cmd_verify_linear},
     {"locate", "KEY", "show the slot, group, leader and replicas of a key", NULL, cmd_locate},
     {"status", "", "health of the cluster at a glance; exit code 1 unless it is ok", NULL,
      cmd_status},
