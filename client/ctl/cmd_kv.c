@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "client/ctl/ctl.h"
+#include "client/ctl/kv_flags.h"
 #include "client/ctl/output.h"
 
 #define STDIN_MAX                                                                                  \
@@ -34,27 +35,23 @@ static void print_get_json(const char *key, const kv_result *r)
 
 int cmd_get(struct ctl *ctl, int argc, char **argv)
 {
-    static const struct option options[] = {{"raw", no_argument, NULL, 'r'}, {0}};
-    bool raw = false;
+    struct kv_flags f;
     int code = CTL_OK;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (o != 'r')
-            return CTL_USAGE;
-        raw = true;
-    }
+    if (!kv_flags_parse(ctl, "get", FLAG_RAW | FLAG_READ, argc, argv, &f))
+        return CTL_USAGE;
     if (argc - optind != 1)
         return ctl_usage(ctl, "get", "get wants one key");
     kv_client *kv = ctl_client(ctl, &code);
     if (!kv)
         return code;
     kv_result *r = NULL;
-    kv_err e = kv_get(kv, kv_str(argv[optind]), NULL, &r);
+    kv_err e = kv_get(kv, kv_str(argv[optind]), &f.opts, &r);
     if (e == KV_OK && ctl->output == CTL_JSON) {
         print_get_json(argv[optind], r);
     } else if (e == KV_OK) {
         kv_slice v = kv_result_value(r);
         fwrite(v.data, 1, v.len, stdout);
-        if (!raw)
+        if (!f.raw)
             putchar('\n');
     }
     return finish(ctl, e, r);
@@ -110,63 +107,34 @@ static int write_value(struct ctl *ctl, const char *key, const char *text, const
     return code;
 }
 
-/* --if-version and --if-absent. False: printed. */
-static bool parse_condition(struct ctl *ctl, const char *command, int argc, char **argv,
-                            kv_callopts *opts)
-{
-    static const struct option options[] = {{"if-version", required_argument, NULL, 'v'},
-                                            {"if-absent", no_argument, NULL, 'a'},
-                                            {"ttl", required_argument, NULL, 't'},
-                                            {0}};
-    unsigned long long version;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (o == 'v') {
-            if (!ctl_parse_u64(optarg, &version))
-                return ctl_usage(ctl, command, "'%s' is not a version", optarg), false;
-            opts->flags |= KV_IF_VERSION;
-            opts->if_version = version;
-        } else if (o == 'a') {
-            opts->flags |= KV_IF_ABSENT;
-        } else if (o == 't') {
-            return ctl_usage(ctl, command, "values that expire are not supported by the servers"),
-                   false;
-        } else {
-            return false;
-        }
-    }
-    if ((opts->flags & KV_IF_VERSION) && (opts->flags & KV_IF_ABSENT))
-        return ctl_usage(ctl, command, "--if-version and --if-absent exclude each other"), false;
-    return true;
-}
-
 int cmd_put(struct ctl *ctl, int argc, char **argv)
 {
-    kv_callopts opts = KV_CALLOPTS_INIT;
-    if (!parse_condition(ctl, "put", argc, argv, &opts))
+    struct kv_flags f;
+    if (!kv_flags_parse(ctl, "put", FLAG_TTL | FLAG_IF_VERSION | FLAG_IF_ABSENT, argc, argv, &f))
         return CTL_USAGE;
     if (argc - optind != 2)
         return ctl_usage(ctl, "put", "put wants a key and a value");
-    return write_value(ctl, argv[optind], argv[optind + 1], &opts);
+    return write_value(ctl, argv[optind], argv[optind + 1], &f.opts);
 }
 
 int cmd_cas(struct ctl *ctl, int argc, char **argv)
 {
-    kv_callopts opts = KV_CALLOPTS_INIT;
+    struct kv_flags f;
     unsigned long long version;
-    if (!parse_condition(ctl, "cas", argc, argv, &opts) || opts.flags)
-        return ctl_usage(ctl, "cas", "cas takes no options");
+    if (!kv_flags_parse(ctl, "cas", FLAG_TTL, argc, argv, &f))
+        return CTL_USAGE;
     if (argc - optind != 3 || !ctl_parse_u64(argv[optind + 1], &version))
         return ctl_usage(ctl, "cas", "cas wants a key, a version and a value");
-    opts.flags = version ? KV_IF_VERSION : KV_IF_ABSENT;
-    opts.if_version = version;
-    return write_value(ctl, argv[optind], argv[optind + 2], &opts);
+    f.opts.flags |= version ? KV_IF_VERSION : KV_IF_ABSENT;
+    f.opts.if_version = version;
+    return write_value(ctl, argv[optind], argv[optind + 2], &f.opts);
 }
 
 int cmd_del(struct ctl *ctl, int argc, char **argv)
 {
-    kv_callopts opts = KV_CALLOPTS_INIT;
+    struct kv_flags f;
     int code = CTL_OK;
-    if (!parse_condition(ctl, "del", argc, argv, &opts))
+    if (!kv_flags_parse(ctl, "del", FLAG_IF_VERSION, argc, argv, &f))
         return CTL_USAGE;
     if (argc - optind != 1)
         return ctl_usage(ctl, "del", "del wants one key");
@@ -174,7 +142,7 @@ int cmd_del(struct ctl *ctl, int argc, char **argv)
     if (!kv)
         return code;
     kv_result *r = NULL;
-    kv_err e = kv_delete(kv, kv_str(argv[optind]), &opts, &r);
+    kv_err e = kv_delete(kv, kv_str(argv[optind]), &f.opts, &r);
     if (e == KV_OK)
         print_write(ctl, argv[optind], r);
     return finish(ctl, e, r);

@@ -2,15 +2,21 @@
 #include "client/ctl/ctl.h"
 
 const struct ctl_command ctl_commands[] = {
-    {"get", "KEY [--raw]", "print the value of a key",
-     "--raw prints the bytes of the value and nothing else, no newline either.\n", cmd_get},
-    {"put", "KEY VALUE|- [--if-version N|--if-absent]", "set the value of a key",
+    {"get", "KEY [--raw] [--read LEVEL]", "print the value of a key",
+     "--raw prints the bytes of the value and nothing else, no newline either.\n"
+     "--read linearizable (the default), session, bounded:500ms (at most so old) or any.\n"
+     "-o json shows the version and what is left of its time to live.\n",
+     cmd_get},
+    {"put", "KEY VALUE|- [--ttl T] [--if-version N|--if-absent]", "set the value of a key",
      "- reads the value from standard input.\n"
+     "--ttl 30s: it expires after that time (500ms, 2m, 1h, 7d); without it the value stays.\n"
      "--if-version N: only if the key's version is N.  --if-absent: only if there is no such key.\n"
      "Exit code 1 and no change if the condition does not hold.\n",
      cmd_put},
-    {"del", "KEY [--if-version N]", "delete a key", NULL, cmd_del},
-    {"cas", "KEY EXPECTED_VERSION VALUE|-", "set a value if the key's version is as expected",
+    {"del", "KEY [--if-version N]", "delete a key",
+     "--if-version N: only if the key's version is N; exit code 1 if not.\n", cmd_del},
+    {"cas", "KEY EXPECTED_VERSION VALUE|- [--ttl T]",
+     "set a value if the key's version is as expected",
      "Version 0 stands for: there is no such key.\n", cmd_cas},
     {"mget", "KEY...", "print several values", NULL, cmd_mget},
     {"export", "FILE|- [--format json|msgpack] [--resume|--replace]",
