@@ -193,10 +193,10 @@ KV_API size_t kv_results_count(const kv_results *r);
 KV_API const kv_result *kv_results_at(const kv_results *r, size_t i);
 KV_API void kv_results_free(kv_results *r); /* NULL is taken */
 
-/* Keys of any slots, at most 65536: asked for shard by shard at the same time. KV_OK: each result
+/* Keys of any slots, 1 to 65536: asked for shard by shard at the same time. KV_OK: each result
  * is KV_OK or KV_NOT_FOUND; else the error of the first that failed, and *out has them all, unless
- * nothing was started. One key's result is as good as a kv_get()'s; between keys there is no order.
- */
+ * nothing was started: then it is NULL. One key's result is as good as a kv_get()'s; between keys
+ * there is no order. Values beyond max_in_flight_bytes together are KV_TOO_LARGE. */
 KV_API kv_err kv_mget(kv_client *kv, const kv_slice *keys, size_t n, const kv_callopts *opts,
                       kv_results **out);
 
@@ -206,7 +206,7 @@ KV_API kv_batch *kv_batch_create(void);    /* NULL: no memory */
 KV_API void kv_batch_destroy(kv_batch *b); /* NULL is taken */
 KV_API size_t kv_batch_count(const kv_batch *b);
 /* `opts`: if_version, ttl_ms and their flags; NULL: none. KV_KEY_EMPTY, KV_KEY_TOO_LARGE,
- * KV_VALUE_TOO_LARGE, KV_BUSY (65536 operations), KV_NO_MEMORY: it was not added. */
+ * KV_VALUE_TOO_LARGE, KV_BUSY (65536 operations or 1 GiB), KV_NO_MEMORY: it was not added. */
 KV_API kv_err kv_batch_put(kv_batch *b, kv_slice key, kv_slice value, const kv_callopts *opts);
 KV_API kv_err kv_batch_delete(kv_batch *b, kv_slice key, const kv_callopts *opts);
 KV_API kv_err kv_batch_incr(kv_batch *b, kv_slice key, int64_t delta, const kv_callopts *opts);
@@ -214,8 +214,10 @@ KV_API kv_err kv_batch_touch(kv_batch *b, kv_slice key, uint64_t ttl_ms, const k
 KV_API kv_err kv_batch_persist(kv_batch *b, kv_slice key, const kv_callopts *opts);
 /* Each operation is exactly once and has a result of its own; operations of one key take effect in
  * their order. With KV_ATOMIC in opts->flags all take effect in one moment or none does: keys of
- * one slot (KV_CROSS_SLOT), at most 1024; those that did not fail themselves are KV_NOT_APPLIED.
- * KV_OK: each result is >= 0; else the error of the first that failed. opts: timeout_ms, flags. */
+ * one slot (KV_CROSS_SLOT), at most 1024 and 8 MiB (KV_TOO_LARGE); if one fails, those that did not
+ * fail themselves are KV_NOT_APPLIED. KV_OK: each result is >= 0; else the error of the first that
+ * failed, and *out has them all, unless nothing was started. An empty batch is a KV_BAD_REQUEST.
+ * opts: timeout_ms, flags. */
 KV_API kv_err kv_batch_run(kv_client *kv, const kv_batch *b, const kv_callopts *opts,
                            kv_results **out);
 

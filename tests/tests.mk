@@ -13,7 +13,9 @@ SIM_BASE := $(call src,common/base)
 # Rooms that the simulated world runs. io without what touches the kernel.
 SIM_ROOMS := $(filter-out $(SIM_REAL),$(foreach r,lin meta wire io net wal raft,$(call src,common/$(r))))
 SIM_SHARDD := $(filter-out shardd/main.c shardd/server.c $(wildcard shardd/engine_rocksdb*.c) shardd/memtable.c shardd/supervisor.c $(wildcard shardd/http*.c shardd/health*.c),$(call src,shardd))
-SIM_CLIENT := $(addprefix client/,client_core.c client_conn.c client_map.c retry.c route_cache.c wheel.c)
+SIM_CLIENT := $(addprefix client/,client_core.c client_conn.c client_many.c \
+    client_map.c client_reply.c client_route.c client_session.c breaker.c retry.c route_cache.c \
+    token.c wheel.c)
 # placementd has functions of the same names as shardd: it is linked into one object of its own.
 SIM_PLACEMENT := $(filter-out placementd/main.c placementd/supervisor.c $(wildcard placementd/http*.c),$(call src,placementd) $(call src,placementd/plan)) \
     tests/sim/sim_placement.c
