@@ -18,7 +18,16 @@ const struct ctl_command ctl_commands[] = {
     {"cas", "KEY EXPECTED_VERSION VALUE|- [--ttl T]",
      "set a value if the key's version is as expected",
      "Version 0 stands for: there is no such key.\n", cmd_cas},
-    {"mget", "KEY...", "print several values", NULL, cmd_mget},
+    {"incr", "KEY [DELTA] [--ttl T] [--if-version N]", "add to a number",
+     "DELTA is 1 unless given, and may be negative. A key that is not there counts as 0; --ttl is "
+     "for\n"
+     "one that is made. Prints the sum.\n",
+     cmd_incr},
+    {"touch", "KEY TTL [--if-version N]", "let a value live for a time from now on",
+     "TTL: 30s, 500ms, 2m, 1h, 7d. The value stays as it is.\n", cmd_touch},
+    {"persist", "KEY [--if-version N]", "take away a value's time to live", NULL, cmd_persist},
+    {"mget", "KEY... [--read LEVEL]", "print several values",
+     "All keys are asked for at the same time. Exit code 1 if one is not there.\n", cmd_mget},
     {"export", "FILE|- [--format json|msgpack] [--resume|--replace]",
      "write all keys and values into a file",
      "One JSON object a line, or (FILE ending in .msgpack or .mp) MessagePack arrays of key, "
