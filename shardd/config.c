@@ -52,6 +52,8 @@ const struct config_key shardd_config_keys[] = {
     {"limits", "key-size", CONFIG_SIZE, AT(key_max), "4KiB", 1, LIMIT_KEY, "largest key"},
     {"limits", "value-size", CONFIG_SIZE, AT(value_max), "1MiB", 1, LIMIT_VALUE_MAX,
      "largest value"},
+    {"limits", "session-retention", CONFIG_DURATION_MS, AT(session_retention_ms), "10m", 10000,
+     86400000, "how long a repeated write is known as one"},
     {"log", "level", CONFIG_STRING, AT(log_level), "info", 1, 8, "debug, info, warn or error"},
 };
 const size_t shardd_config_n = sizeof shardd_config_keys / sizeof shardd_config_keys[0];

@@ -17,7 +17,7 @@ struct shardd_config {
     uint64_t log_memory, election_timeout_ms, heartbeat_ms;
     uint64_t block_cache, memtable_budget;
     char *compression;
-    uint64_t key_max, value_max, snapshot_rate;
+    uint64_t key_max, value_max, snapshot_rate, session_retention_ms;
     char *log_level;
     bool insecure;
 };

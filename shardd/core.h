@@ -38,8 +38,9 @@ struct node_options {
     uint64_t wal_segment_size;
     uint64_t log_memory; /* of the node; divided among the cores */
     unsigned election_timeout_ms, heartbeat_ms;
-    uint64_t snapshot_rate; /* bytes/s, 0: none */
-    uint64_t merge_chunk;   /* bytes of a merge's copy at a time; 0: 256 KiB */
+    uint64_t snapshot_rate;        /* bytes/s, 0: none */
+    uint64_t session_retention_ms; /* 0: SESSION_RETENTION_MS */
+    uint64_t merge_chunk;          /* bytes of a merge's copy at a time; 0: 256 KiB */
 };
 
 /* What all cores of a node see. */
@@ -58,6 +59,13 @@ struct node {
     atomic_ullong replay_done, replay_total, replicas_opened;
     atomic_bool registered; /* placementd has taken us in this run */
 };
+
+#define SESSION_RETENTION_MS 600000u
+static inline uint64_t node_session_retention(const struct node *n)
+{
+    uint64_t ms = n->options.session_retention_ms;
+    return ms ? ms : SESSION_RETENTION_MS;
+}
 
 /* Per cent of the WAL's bytes read so far. */
 static inline unsigned node_replayed(const struct node *n)

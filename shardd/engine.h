@@ -97,7 +97,12 @@ MUST_USE enum err engine_flush(struct engine_db *db);
 /* A consistent copy of the whole db (flushed first) in directory `path`, which must not exist;
  * hard links where possible. (offload) */
 MUST_USE enum err engine_checkpoint(struct engine_db *db, const char *path);
-/* Rewrites the key range to drop what was deleted; blocks for long. (offload) */
+/* The log's time of what is durable: from now on compactions drop data and session pairs that have
+ * expired by then (engine_key.h), so that a replay, which begins there, misses nothing. Never runs
+ * back; 0, as after opening: none is dropped. Any thread. */
+void engine_set_time(struct engine_db *db, uint64_t durable_ms);
+/* Rewrites all that is stored to drop what was deleted or has expired; blocks for long. (offload)
+ */
 MUST_USE enum err engine_compact(struct engine_db *db);
 
 struct engine_db_stats {

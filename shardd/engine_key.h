@@ -2,6 +2,8 @@
  *
  *   data key   'd'  slot as big-endian u16  the user's key    (so a range of slots is one range)
  *   meta key   'm'  name: "position" (Raft), "shard" (range, epoch, ...)
+ *   session key 's'  slot as big-endian u16   session id, 16 bytes   chunk as big-endian u16
+ *              (dedupe.h; value: the same head, its version and expiry as told there)
  *   change key 'c'  version as big-endian u64  a data key: what was put or deleted as that version
  *              while the shard is the source of a merge; empty value
  *   value      u8 format (1)  u8 flags (bit 0: has an expiry)  u64 version  [u64 expiry ms]
@@ -19,6 +21,9 @@
 #define ENGINE_KEY_MAX (ENGINE_KEY_PREFIX + LIMIT_KEY)
 #define ENGINE_CHANGE_PREFIX 9u /* bytes before the data key in a change key */
 #define ENGINE_CHANGE_MAX (ENGINE_CHANGE_PREFIX + ENGINE_KEY_MAX)
+#define ENGINE_SESSION_ID 16u
+#define ENGINE_SESSION_KEY (3u + ENGINE_SESSION_ID + 2u)
+#define ENGINE_SESSION_CHUNKS 16384u /* no chunk has this number or a higher one */
 #define ENGINE_VALUE_FORMAT 1u
 #define ENGINE_VALUE_HEAD_MAX 18u
 
@@ -64,11 +69,24 @@ static inline struct slice engine_key_to(const struct engine_key_range *r)
     return slice_of(r->to, r->to_len);
 }
 
+struct slice engine_key_session(uint8_t out[ENGINE_SESSION_KEY], uint16_t slot, const uint8_t *sid,
+                                uint16_t chunk);
+/* ERR_CORRUPT: not a session key. `sid` is borrowed from `raw`. */
+MUST_USE enum err engine_key_session_split(struct slice raw, const uint8_t **sid, uint16_t *chunk);
+/* The session keys of the slots first..last. */
+void engine_key_session_slots(uint16_t first, uint16_t last, struct engine_key_range *out);
+
 struct engine_value_head {
     uint64_t version;
     bool has_expiry;
     uint64_t expiry_ms; /* wall clock, ms since 1970 */
 };
+/* Nobody sees it any more. `time_ms`: the log's time (shard.time_ms), never a clock's: so all
+ * replicas see the same. */
+static inline bool engine_value_expired(const struct engine_value_head *h, uint64_t time_ms)
+{
+    return h->has_expiry && h->expiry_ms <= time_ms;
+}
 /* Gives the bytes that stand before the user's value, for engine_batch_put2(). */
 struct slice engine_value_encode(uint8_t out[ENGINE_VALUE_HEAD_MAX],
                                  const struct engine_value_head *h);

@@ -186,10 +186,15 @@ enum err engine_open(struct engine *e, const char *path, bool create, struct eng
                      char *msg, size_t n)
 {
     char *error = NULL;
-    rocksdb_t *r = rocksdb_open(create ? e->create_options : e->open_options, path, &error);
+    rocksdb_options_t *o =
+        rocksdb_options_create_copy(create ? e->create_options : e->open_options);
+    struct engine_expiry *expiry = engine_expiry_create(o);
+    rocksdb_t *r = rocksdb_open(o, path, &error);
 
+    rocksdb_options_destroy(o);
     if (error) {
         say(msg, n, "database %s: %s", path, error);
+        engine_expiry_destroy(expiry);
         return engine_rocksdb_error(error);
     }
     enum err synced = create ? sync_parent(path) : ERR_OK;
@@ -197,11 +202,13 @@ enum err engine_open(struct engine *e, const char *path, bool create, struct eng
         say(msg, n, "database %s: its parent directory cannot be synced: %s", path,
             fs_last_error());
         rocksdb_close(r);
+        engine_expiry_destroy(expiry);
         return synced;
     }
     struct engine_db *db = mem_zalloc(sizeof *db);
     db->e = e;
     db->db = r;
+    db->expiry = expiry;
     pthread_mutex_init(&db->lock, NULL);
     db->active = memtable_create(e->seed);
     pthread_mutex_lock(&e->lock);
@@ -219,6 +226,7 @@ void engine_close(struct engine_db *db)
     list_remove(&db->link);
     pthread_mutex_unlock(&db->e->lock);
     rocksdb_close(db->db);
+    engine_expiry_destroy(db->expiry);
     memtable_unref(db->active);
     memtable_unref(db->frozen);
     pthread_mutex_destroy(&db->lock);
@@ -545,6 +553,11 @@ enum err engine_checkpoint(struct engine_db *db, const char *path)
     rocksdb_checkpoint_create(c, path, 0, &error);
     rocksdb_checkpoint_object_destroy(c);
     return engine_rocksdb_error(error);
+}
+
+void engine_set_time(struct engine_db *db, uint64_t durable_ms)
+{
+    engine_expiry_set(db->expiry, durable_ms);
 }
 
 enum err engine_compact(struct engine_db *db)

@@ -31,7 +31,15 @@ struct engine_db {
     struct memtable *active, *frozen; /* frozen: being flushed, or NULL */
     atomic_bool failed;
     atomic_uint_fast64_t memtable_bytes; /* of both */
+    struct engine_expiry *expiry;        /* its compaction filter */
 };
+
+/* engine_rocksdb_expiry.c: the filter of one database. `options` get it; it must live as long as
+ * the database is open. */
+struct engine_expiry;
+struct engine_expiry *engine_expiry_create(rocksdb_options_t *options);
+void engine_expiry_destroy(struct engine_expiry *x);
+void engine_expiry_set(struct engine_expiry *x, uint64_t durable_ms);
 
 /* Takes RocksDB's error text; ERR_OK for NULL. */
 MUST_USE enum err engine_rocksdb_error(char *text);

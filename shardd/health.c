@@ -64,6 +64,8 @@ static void sample_replica(const struct replica *r, struct health_core *out)
     out->memtable_bytes += r->stats.memtable_bytes;
     out->disk_bytes += r->stats.disk_bytes;
     out->keys += r->stats.keys;
+    out->sessions += dedupe_sessions(r->dedupe);
+    out->session_results += dedupe_results(r->dedupe);
     buf_append(&out->replicas, &h, sizeof h);
 }
 
@@ -119,6 +121,7 @@ static void add_stats(struct core_stats *to, const struct core_stats *from)
     to->forwarded += from->forwarded;
     to->expired += from->expired;
     to->turns += from->turns;
+    to->repeated += from->repeated;
     for (unsigned r = 0; r < STATS_RESULTS; r++) {
         for (unsigned m = 0; m < STATS_METHODS; m++)
             to->answers[m][r] += from->answers[m][r];
@@ -187,6 +190,8 @@ void health_sum(const struct health *h, struct health_core *out)
         out->memtable_bytes += c->memtable_bytes;
         out->disk_bytes += c->disk_bytes;
         out->keys += c->keys;
+        out->sessions += c->sessions;
+        out->session_results += c->session_results;
         out->no_space = out->no_space || c->no_space;
         out->over_memory = out->over_memory || c->over_memory;
     }

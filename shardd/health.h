@@ -31,6 +31,7 @@ struct health_core {
     uint64_t request_bytes, snapshot_bytes_in, snapshot_bytes_out;
     unsigned n_states[HEALTH_STATES], n_stalled;
     uint64_t memtable_bytes, disk_bytes, keys; /* of its replicas */
+    uint64_t sessions, session_results;        /* the same */
     uint64_t disk_free, disk_size, map_version;
     uint32_t node_id; /* 0: not a member of a cluster yet */
     uint8_t cluster[16];

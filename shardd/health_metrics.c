@@ -30,6 +30,13 @@ static void requests(const struct health_core *a, struct buf *b)
             a->stats.refused_busy);
     COUNTER("shardkv_requests_forwarded_total", "Requests passed on to another core of this node.",
             a->stats.forwarded);
+    COUNTER("shardkv_writes_repeated_total",
+            "Writes in the logs that were repetitions and got their first result; by each replica.",
+            a->stats.repeated);
+    GAUGE("shardkv_sessions", "Client sessions of which results are kept, by each replica.",
+          a->sessions);
+    GAUGE("shardkv_session_results", "Results of writes kept for repetitions, by each replica.",
+          a->session_results);
     GAUGE("shardkv_requests_in_flight", "Requests not answered yet.", a->requests);
     GAUGE("shardkv_requests_in_flight_bytes", "Memory that requests not answered yet hold.",
           a->request_bytes);

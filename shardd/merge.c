@@ -124,20 +124,29 @@ static void own(struct replica *r, const struct shard_change *c)
     /* placementd has seen every replica's copy complete, and none lets go of it: this would be a
      * fault of ours. Better one replica that is seeded again than one that lacks data. */
     bool complete = copy_is_complete(r, c->op, c->source_index);
+    const struct shard *s = &r->shard;
     forget_mark(r);
-    if (complete)
-        post_owner(r);
-    else
+    if (!complete) {
         replica_set_broken(r, ERR_CORRUPT, "its copy of the range that it owns now is incomplete");
+        return;
+    }
+    /* The copy is durable, so it has the source's rows stored. */
+    enum err e =
+        dedupe_load(r->dedupe, r->db, c->other.group, c->other.first_slot, r->shard.time_ms);
+    if (e != ERR_OK) {
+        replica_set_broken(r, e, "what the source knew of its sessions cannot be read");
+        return;
+    }
+    dedupe_rewrite(r->dedupe, s->group, s->first_slot, s->last_slot, r->batch);
+    post_owner(r);
 }
 
 static void abort_copy(struct replica *r)
 {
     if (!r->copy)
         return;
-    const struct engine_key_range *range = &r->copy->range;
     if (!r->copy->fresh) /* else they may be slots of a child that is still to be made */
-        engine_batch_delete_range(r->batch, engine_key_from(range), engine_key_to(range));
+        merge_copy_clear(r->copy, r->batch);
     forget_mark(r);
 }
 

@@ -89,7 +89,7 @@ struct merge_job {
     unsigned source_core, target_core;
     uint64_t source, target, target_replica, serial, op; /* who and for what */
     bool follow, maintain;
-    struct engine_key_range range;
+    struct engine_key_range range, sessions;
     struct buf cursor;    /* in: where to begin; out: where to go on */
     uint64_t version;     /* the same of FOLLOW */
     bool flush;           /* in: it begins a run; out: the source was flushed */
@@ -163,6 +163,20 @@ static bool gather_change(void *arg, struct slice key, struct slice value)
     return j->end;
 }
 
+static bool gather_session(void *arg, struct slice key, struct slice value)
+{
+    struct merge_job *j = arg;
+    engine_batch_put(j->batch, key, value);
+    return true;
+}
+
+static enum err gather_sessions(struct merge_job *j)
+{
+    struct slice from = engine_key_from(&j->sessions), to = engine_key_to(&j->sessions);
+    engine_batch_delete_range(j->batch, from, to);
+    return engine_scan(j->from->db, from, to, gather_session, j);
+}
+
 static void job_run(struct io_work *work)
 {
     struct merge_job *j = CONTAINER_OF(work, struct merge_job, work);
@@ -171,6 +185,8 @@ static void job_run(struct io_work *work)
     enum err e = j->flush ? engine_flush(db) : ERR_OK;
     j->end = true;
     j->result = ERR_OK;
+    if (e == ERR_OK && j->flush && j->frozen_index > 0)
+        e = gather_sessions(j);
     if (e == ERR_OK && j->follow)
         e = engine_scan(db, engine_key_change(raw, j->version, slice_of(NULL, 0)),
                         engine_key_changes_end(), gather_change, j);
@@ -252,6 +268,7 @@ static void ask(struct merge_copy *c)
     j->follow = c->mark.stage == MERGE_FOLLOW;
     j->maintain = c->chunks % MAINTAIN_EVERY == MAINTAIN_EVERY - 1;
     j->range = c->range;
+    j->sessions = c->sessions;
     j->version = c->mark.version;
     j->flush = c->begin_run;
     j->life = c->source_life;
@@ -280,7 +297,7 @@ static bool write(struct merge_copy *c, struct engine_batch *b)
 static bool clear_range(struct merge_copy *c)
 {
     struct engine_batch *b = engine_batch_create();
-    engine_batch_delete_range(b, engine_key_from(&c->range), engine_key_to(&c->range));
+    merge_copy_clear(c, b);
     bool ok = write(c, b);
     engine_batch_destroy(b);
     c->fresh = !ok;
@@ -462,6 +479,7 @@ void merge_copy_create(struct replica *r)
     c->first_slot = r->shard.peer_first;
     c->last_slot = r->shard.peer_last;
     engine_key_slots(c->first_slot, c->last_slot, &c->range);
+    engine_key_session_slots(c->first_slot, c->last_slot, &c->sessions);
     c->serial = ++r->copies;
     c->begin_run = true;
     enum err e = merge_mark_load(r->db, &c->mark);
@@ -489,6 +507,12 @@ void merge_copy_destroy(struct merge_copy *c)
     c->target->copy = NULL;
     merge_mark_close(&c->mark);
     free(c);
+}
+
+void merge_copy_clear(const struct merge_copy *c, struct engine_batch *b)
+{
+    engine_batch_delete_range(b, engine_key_from(&c->range), engine_key_to(&c->range));
+    engine_batch_delete_range(b, engine_key_from(&c->sessions), engine_key_to(&c->sessions));
 }
 
 void merge_copy_nudge(struct merge_copy *c)

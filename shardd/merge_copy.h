@@ -11,6 +11,9 @@
  *   COMPLETE  a run of FOLLOW that began after FREEZE was applied here has come to its end, and all
  *             of it is durable
  *
+ * What the source knows of sessions (dedupe.h) has no marks: it is little, does not change once the
+ * source is frozen, and comes whole with the first chunk of a run that began after that.
+ *
  * Why that gives the source's state: marks begin with INTENT, and the first scan runs on what was
  * flushed after INTENT was applied. A key without a mark has not changed since; a marked one is
  * read after its mark, and once more for each later mark. All of the source's state follows from
@@ -59,7 +62,7 @@ struct merge_copy {
     struct replica *target;
     uint64_t source; /* group */
     uint16_t first_slot, last_slot;
-    struct engine_key_range range;
+    struct engine_key_range range, sessions;
     struct merge_mark mark;
     uint64_t serial;     /* of this copy in its replica: mail of an older one is not for us */
     bool fresh;          /* nothing is written yet: the range is cleared first */
@@ -81,6 +84,9 @@ struct merge_copy {
 void merge_copy_create(struct replica *r);
 /* Takes NULL. Jobs under way find nobody. */
 void merge_copy_destroy(struct merge_copy *c);
+/* Deletes what was copied. */
+struct engine_batch;
+void merge_copy_clear(const struct merge_copy *c, struct engine_batch *b);
 /* The source has come into another phase: do not wait for the timer. */
 void merge_copy_nudge(struct merge_copy *c);
 

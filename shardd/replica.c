@@ -78,6 +78,14 @@ enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
     return e;
 }
 
+enum err replica_load_sessions(struct replica *r)
+{
+    const struct shard *s = &r->shard;
+    dedupe_clear(r->dedupe);
+    engine_set_time(r->db, s->time_ms); /* what was loaded is durable */
+    return dedupe_load(r->dedupe, r->db, s->group, s->first_slot, s->time_ms);
+}
+
 /* ---- what the group asks ---- */
 
 void replica_write(struct replica *r)
@@ -91,22 +99,12 @@ void replica_write(struct replica *r)
         replica_set_broken(r, e, "the storage engine refused a committed write");
 }
 
-static void on_result(void *arg, uint32_t i, enum err result, uint64_t version)
+static void on_result(void *arg, uint32_t i, const struct apply_outcome *o)
 {
     struct replica *r = arg;
-    struct write_batch *b = r->replying;
-    if (!b || i >= b->n || !b->requests[i])
-        return;
-    if (result == ERR_OK) {
-        request_reply_version(b->requests[i], version);
-    } else if (result == ERR_CONDITION_FAILED) {
-        char text[96];
-        snprintf(text, sizeof text, "the condition does not hold: the key's version is %llu",
-                 (ull)version);
-        request_reply_error(b->requests[i], result, text, 0, NULL);
-    } else {
-        router_refuse(r, b->requests[i]);
-    }
+    r->core->stats.repeated += o->repeated;
+    if (r->replying)
+        write_batch_result(r, r->replying, i, o);
 }
 
 static void on_apply(void *arg, const struct group_entry *e)
@@ -114,15 +112,18 @@ static void on_apply(void *arg, const struct group_entry *e)
     struct replica *r = arg;
     if (r->state == REPLICA_BROKEN)
         return;
-    bool conditions = false, change = shard_change_is(e->payload);
-    enum err result = change ? ERR_OK : apply_needs_engine(e->payload, &conditions);
-    if (result == ERR_OK && conditions && engine_batch_count(r->batch) > 0)
-        replica_write(r); /* the conditions must see it */
+    bool reads = false, change = shard_change_is(e->payload);
+    enum err result = change ? ERR_OK : apply_needs_engine(e->payload, &reads);
+    if (result == ERR_OK && reads && engine_batch_count(r->batch) > 0)
+        replica_write(r); /* they must see it */
+#ifdef SHARDKV_TEST_HOOKS
+    shard_test_clock = io_wall_ms(r->core->io);
+#endif
     r->replying = write_path_take(&r->writes, e->index, e->term);
     if (result == ERR_OK && change)
         result = replica_apply_change(r, e);
     else if (result == ERR_OK && r->state != REPLICA_BROKEN)
-        result = apply_command(&r->shard, e->payload, r->db, r->batch, on_result, r);
+        result = apply_command(&r->shard, r->dedupe, e->payload, r->db, r->batch, on_result, r);
     if (result != ERR_OK)
         replica_set_broken(r, result, "a committed entry cannot be applied");
     r->applied.index = e->index;
@@ -229,6 +230,7 @@ struct replica *replica_alloc(struct core *core, uint64_t group_id)
     merge_init(r);
     split_init(&r->split);
     r->batch = engine_batch_create();
+    r->dedupe = dedupe_create();
     map_set(&core->replicas, group_id, r);
     return r;
 }
@@ -254,6 +256,11 @@ void replica_run(struct replica *r, const struct group_position *position, bool 
     enum err e = split_load(r);
     if (e != ERR_OK) {
         replica_set_broken(r, e, "the notes of its splits cannot be read");
+        return;
+    }
+    e = replica_load_sessions(r);
+    if (e != ERR_OK) {
+        replica_set_broken(r, e, "what it knows of its sessions cannot be read");
         return;
     }
     r->applied = *position;
@@ -323,6 +330,7 @@ void replica_close(struct replica *r, enum err why)
     if (r->db)
         engine_close(r->db);
     engine_batch_destroy(r->batch);
+    dedupe_destroy(r->dedupe);
     split_prep_drop(r);
     split_close(&r->split);
     list_remove(&r->dirty);
@@ -463,6 +471,8 @@ static void maintain_done(struct io_work *work)
     r->busy_offload = false;
     r->core->offload_jobs--;
     engine_db_stats(r->db, &r->stats); /* an idle one's memtable must not count for ever */
+    if (w->result == ERR_OK)
+        engine_set_time(r->db, w->shard.time_ms);
     if (w->result != ERR_OK) {
         replica_set_broken(r, w->result, "what is durable cannot be made or read");
     } else if (r->state == REPLICA_RUNNING && w->position.index > r->durable_index &&

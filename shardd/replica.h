@@ -14,6 +14,7 @@
 #define SHARDD_REPLICA_H
 
 #include "common/raft/group.h"
+#include "shardd/dedupe.h"
 #include "shardd/engine.h"
 #include "shardd/merge.h"
 #include "shardd/load.h"
@@ -38,6 +39,7 @@ struct replica {
     struct group *group; /* NULL unless RUNNING or INSTALLING */
     struct engine_db *db;
     struct shard shard;
+    struct dedupe *dedupe; /* goes with shard */
     enum replica_state state;
     char path[3000];
     char broken[256];      /* why, when BROKEN */
@@ -61,6 +63,7 @@ struct replica {
     struct engine_db_stats stats;
     uint64_t durable_index;                 /* of what the log was last cut to */
     unsigned checkpoints;                   /* snapshot_store_make() calls under way */
+    uint64_t swept_at;                      /* core's tick; of `dedupe` when it was full */
     uint64_t offering[LIMIT_GROUP_MEMBERS]; /* for these replicas; 0: unused */
     uint64_t hold_until;                    /* core's tick; the log is kept for a receiver */
     struct replica_install *install;        /* under way, or NULL */
@@ -124,6 +127,11 @@ struct shard_change;
  * ERR_NOT_LEADER. ERR_OK says that it is on its way: the apply decides. */
 MUST_USE enum err replica_propose_change(struct replica *r, struct shard_change *c);
 bool replica_change_unsettled(const struct replica *r);
+/* Leader: proposes a command without operations, so that the log's time comes up to this node's
+ * wall clock. It is there when (index, term) has been applied. ERR_NOT_LEADER, ERR_BUSY. */
+MUST_USE enum err replica_propose_clock(struct replica *r, uint64_t *index, uint64_t *term);
+/* What a command proposed now would bring the log's time to. */
+uint64_t replica_time_ms(const struct replica *r);
 /* Applies a committed one. ERR_CORRUPT, ERR_FORMAT: nothing may go on. */
 MUST_USE enum err replica_apply_change(struct replica *r, const struct group_entry *entry);
 
@@ -145,6 +153,9 @@ MUST_USE enum err replica_load(struct engine_db *db, bool durable, struct shard 
 /* The same from the directory of a database that is not open, which stays as it is. Blocking. */
 MUST_USE enum err replica_peek(struct engine *e, const char *path, struct shard *shard,
                                struct group_position *position);
+/* After that, and before its log goes on: the sessions that the database of `r`, just opened or
+ * flushed, has. Blocking. */
+MUST_USE enum err replica_load_sessions(struct replica *r);
 /* Appends both to a batch. */
 void replica_store(struct engine_batch *b, const struct shard *shard,
                    const struct group_position *position);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "common/base/log.h"
+#include "shardd/command.h"
 #include "shardd/core.h"
 #include "shardd/merge.h"
 #include "shardd/shard_change.h"
@@ -14,14 +15,31 @@ bool replica_change_unsettled(const struct replica *r)
     return r->change_index > r->applied.index && r->change_term == group_term(r->group);
 }
 
+uint64_t replica_time_ms(const struct replica *r)
+{
+    uint64_t now = io_wall_ms(r->core->io);
+    return now > r->shard.time_ms ? now : r->shard.time_ms;
+}
+
+enum err replica_propose_clock(struct replica *r, uint64_t *index, uint64_t *term)
+{
+    if (!replica_is_leader(r))
+        return ERR_NOT_LEADER;
+    struct buf entry = {0};
+    command_begin(&entry);
+    command_finish(&entry, replica_time_ms(r), 0);
+    enum err e = group_propose(r->group, buf_slice(&entry), index, term);
+    buf_close(&entry);
+    return e;
+}
+
 enum err replica_propose_change(struct replica *r, struct shard_change *c)
 {
     if (!replica_is_leader(r))
         return ERR_NOT_LEADER;
     if (replica_change_unsettled(r))
         return ERR_BUSY;
-    uint64_t now = io_wall_ms(r->core->io);
-    c->time_ms = now > r->shard.time_ms ? now : r->shard.time_ms;
+    c->time_ms = replica_time_ms(r);
     c->epoch = r->shard.epoch;
     struct shard after = r->shard;
     enum err e = shard_change_apply(&after, c, r->applied.index + 1);

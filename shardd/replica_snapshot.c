@@ -248,6 +248,7 @@ static void resume_done(struct io_work *work)
         r->applied = position;
         r->durable_index = position.index;
         engine_batch_clear(r->batch);
+        e = replica_load_sessions(r);
     }
     install_free(r);
     if (r->state != REPLICA_INSTALLING)
@@ -308,13 +309,19 @@ static void swap_done(struct io_work *work)
         return;
     }
     if (r->state == REPLICA_INSTALLING) {
-        r->state = REPLICA_RUNNING;
         router_remove(&r->core->router, r);
         r->shard = in->shard;
         r->applied = in->position;
         r->durable_index = in->position.index;
-        router_add(&r->core->router, r);
         engine_batch_clear(r->batch);
+        enum err e = replica_load_sessions(r);
+        if (e != ERR_OK) {
+            install_free(r);
+            replica_set_broken(r, e, "what it knows of its sessions cannot be read");
+            return;
+        }
+        r->state = REPLICA_RUNNING;
+        router_add(&r->core->router, r);
         split_prep_drop(r);
         split_close(&r->split); /* its own notes went with the old database, the sender's too */
         merge_opened(r);

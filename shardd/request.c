@@ -1,5 +1,6 @@
 #include "shardd/request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/check.h"
@@ -12,10 +13,30 @@
 #define DEADLINE_DEFAULT_MS 10000u
 #define DEADLINE_MAX_MS 120000u
 
+bool request_method(struct slice name, enum kv_method *out)
+{
+    for (unsigned m = 0; m < KV_METHODS; m++) {
+        if (slice_eq(name, slice_str(msg_kv_method_name((enum kv_method)m)))) {
+            *out = (enum kv_method)m;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct request_items *items_create(uint32_t n)
+{
+    struct request_items *items = mem_zalloc(sizeof *items + n * sizeof items->item[0]);
+    items->n = n;
+    return items;
+}
+
 struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
                                const struct msg_kv_request *m, uint16_t slot)
 {
-    size_t bytes = m->key.n + m->value.n + sizeof(struct request);
+    uint32_t n_items = m->method == KV_METHOD_BATCH ? m->n : 0;
+    size_t bytes = m->key.n + m->value.n + m->items.n + n_items * sizeof(struct msg_kv_item) +
+                   sizeof(struct request);
     if (core->n_requests >= LIMIT_CORE_REQUESTS ||
         core->request_bytes + bytes > LIMIT_CORE_REQUEST_BYTES)
         return NULL;
@@ -27,6 +48,7 @@ struct request *request_create(struct core *core, struct session *session, uint3
                           .bytes = (uint32_t)bytes,
                           .slot = slot,
                           .method = (uint8_t)m->method,
+                          .items = n_items ? items_create(n_items) : NULL,
                           .key_size = (uint32_t)key_size};
     if (key_size)
         memcpy(r->key, m->key.p, key_size);
@@ -126,6 +148,7 @@ static void request_free(struct request *r, enum err e)
     list_remove(&r->in_session);
     if (r->session)
         session_answered(r->session);
+    free(r->items);
     free(r);
 }
 
@@ -147,14 +170,55 @@ void request_reply_value(struct request *r, struct slice value, uint64_t version
     request_free(r, ERR_OK);
 }
 
-void request_reply_version(struct request *r, uint64_t version)
+static void written(struct request *r, struct answer *a)
+{
+    answer_end(a, r->core, r->remote_core);
+    load_write(&r->core->load, io_now(r->core->io) - r->born);
+    request_free(r, ERR_OK);
+}
+
+void request_reply_written(struct request *r, uint64_t version, int64_t number)
 {
     struct answer a;
     answer_begin(&a, r->session, r->remote_session);
-    msg_kv_put_version(a.out, r->msgid, version);
+    if (r->method == KV_METHOD_INCR)
+        msg_kv_put_number(a.out, r->msgid, version, number);
+    else
+        msg_kv_put_version(a.out, r->msgid, version);
+    written(r, &a);
+}
+
+void request_reply_items(struct request *r)
+{
+    struct answer a;
+    answer_begin(&a, r->session, r->remote_session);
+    msg_kv_begin_items(a.out, r->msgid, r->items->n);
+    for (uint32_t i = 0; i < r->items->n; i++)
+        msg_kv_put_item(a.out, KV_METHOD_BATCH, &r->items->item[i]);
+    msg_kv_end_items(a.out, 0);
+    written(r, &a);
+}
+
+static void set_text(struct rpc_error *error, const char *text)
+{
+    size_t n = strlen(text);
+    if (n >= sizeof error->text)
+        n = sizeof error->text - 1;
+    memcpy(error->text, text, n);
+}
+
+void request_reply_condition(struct request *r, uint64_t version)
+{
+    struct rpc_error error = {.err = ERR_CONDITION_FAILED, .version = version};
+    struct answer a;
+    char text[96];
+    snprintf(text, sizeof text, "the condition does not hold: the key's version is %llu",
+             (unsigned long long)version);
+    set_text(&error, version ? text : "the condition does not hold: there is no such key");
+    answer_begin(&a, r->session, r->remote_session);
+    rpc_put_error(a.out, r->msgid, &error);
     answer_end(&a, r->core, r->remote_core);
-    load_write(&r->core->load, io_now(r->core->io) - r->born);
-    request_free(r, ERR_OK);
+    request_free(r, ERR_CONDITION_FAILED);
 }
 
 static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum err e,
@@ -163,10 +227,7 @@ static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum e
     struct rpc_error error = {
         .err = e, .retry_ms = retry_ms, .maybe_applied = err_class(e) == ERR_CLASS_UNKNOWN};
     struct buf map = {0};
-    size_t n = strlen(text ? text : err_text(e));
-    if (n >= sizeof error.text)
-        n = sizeof error.text - 1;
-    memcpy(error.text, text ? text : err_text(e), n);
+    set_text(&error, text ? text : err_text(e));
     if (desc) {
         struct shard_map piece;
         shard_map_piece(&core->map, desc, &piece);
@@ -215,7 +276,7 @@ void request_expire(struct core *core, uint64_t now)
         if (r->deadline <= now && !r->pinned) {
             core->stats.expired++;
             request_reply_error(r, ERR_TIMEOUT,
-                                r->method == KV_METHOD_GET
+                                msg_kv_is_read((enum kv_method)r->method)
                                     ? "no majority confirmed the read within the deadline"
                                     : "not committed within the deadline; the outcome is unknown",
                                 0, NULL);

@@ -22,14 +22,22 @@
 struct core;
 struct session;
 
+/* What becomes of the ops of a kv.batch. */
+struct request_items {
+    uint32_t n;
+    uint32_t next; /* where the next result of the entry goes: the next one with ERR_INCOMPLETE */
+    struct msg_kv_item item[];
+};
+
 struct request {
     struct list link;       /* in the queue of the path that has it */
     struct list in_core;    /* core's list of all, for deadlines */
     struct list in_session; /* its session's list; self-linked if remote or orphaned */
     struct core *core;
-    struct session *session; /* NULL: remote or orphaned */
-    struct request **holder; /* write path: the batch's slot that points here; else NULL */
-    uint64_t remote_session; /* forwarded: id of the session on remote_core; 0: local */
+    struct session *session;     /* NULL: remote or orphaned */
+    struct request **holder;     /* write path: the batch's slot that points here; else NULL */
+    struct request_items *items; /* kv.batch; owned; else NULL */
+    uint64_t remote_session;     /* forwarded: id of the session on remote_core; 0: local */
     uint32_t remote_core;
     uint32_t msgid;
     uint64_t deadline; /* ns, io_now() */
@@ -42,11 +50,18 @@ struct request {
     uint8_t key[]; /* gets only */
 };
 
+/* "kv.put" and so on. */
+bool request_method(struct slice name, enum kv_method *out);
 /* `remote_session` 0 and session set: local. Charges the core; NULL if the core is full. */
 struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
                                const struct msg_kv_request *m, uint16_t slot);
 void request_reply_value(struct request *r, struct slice value, uint64_t version);
-void request_reply_version(struct request *r, uint64_t version);
+/* Of a write; `number` counts for an incr only. */
+void request_reply_written(struct request *r, uint64_t version, int64_t number);
+/* A kv.batch: r->items as they are. */
+void request_reply_items(struct request *r);
+/* Of a failed condition; `version`: the present one. */
+void request_reply_condition(struct request *r, uint64_t version);
 /* `desc` may be NULL; else the error carries that piece of the map. */
 void request_reply_error(struct request *r, enum err e, const char *text, uint64_t retry_ms,
                          const struct shard_desc *desc);

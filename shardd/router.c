@@ -17,6 +17,8 @@
 #define RETRY_STARTING_MS 5u
 #define RETRY_BUSY_MS 20u
 #define RETRY_NO_SPACE_MS 1000u
+#define RETRY_SESSIONS_MS 200u
+#define SWEEP_TICKS 10u
 
 static void claim(struct router *r, struct replica *replica, unsigned first, unsigned last)
 {
@@ -120,8 +122,8 @@ static void forward_deliver(struct io_mail *mail, void *receiver)
     atomic_fetch_sub_explicit(&core->inbound, f->message.n, memory_order_relaxed);
     struct msg_kv_request kv;
     CHECK(rpc_decode(buf_slice(&f->message), &m) == ERR_OK);
-    enum kv_method method =
-        m.method.n == 6 ? (m.method.p[3] == 'g' ? KV_METHOD_GET : KV_METHOD_PUT) : KV_METHOD_DELETE;
+    enum kv_method method;
+    CHECK(request_method(m.method, &method));
     CHECK(msg_kv_decode(method, m.params, &kv) == ERR_OK); /* the sender's core has decoded it */
     router_dispatch(core, NULL, f->core, f->session, m.msgid, &kv, slice_of(NULL, 0));
     buf_close(&f->message);
@@ -171,26 +173,93 @@ static bool check_sizes(struct core *core, const struct origin *o, const struct 
     return true;
 }
 
+static bool bad(struct core *core, const struct origin *o, enum err e, const char *text)
+{
+    refuse(core, o, e, text, 0, NULL);
+    return false;
+}
+
+static bool seq_is_sound(const struct msg_kv_session *s, uint64_t seq)
+{
+    return s->id.n == 0 || (seq > 0 && s->ack <= seq && seq - s->ack <= COMMAND_ACK_BEHIND);
+}
+#define BAD_SEQ "each write of a session needs a \"seq\", not below \"ack\" nor far above it"
+
+/* A batch: sizes and slots of its ops are looked at one by one (write_path.c), unless all depends
+ * on all. */
+static bool check_ops(struct core *core, const struct origin *o, const struct msg_kv_request *m)
+{
+    struct mp_reader items = mp_reader_of(m->items);
+    uint16_t slot = slot_of_key(m->key);
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct msg_kv_request op;
+        msg_kv_next_op(&items, &op);
+        if (!seq_is_sound(&m->session, op.seq))
+            return bad(core, o, ERR_BAD_REQUEST, BAD_SEQ);
+        if (m->all && (op.key.n == 0 || op.key.n > core->key_max || op.value.n > core->value_max))
+            return check_sizes(core, o, &op);
+        if (m->all && slot_of_key(op.key) != slot)
+            return bad(core, o, ERR_CROSS_SLOT, NULL);
+    }
+    return true;
+}
+
+/* What a command can say of a session, and for how long results are kept. */
+static bool check_session(struct core *core, const struct origin *o, const struct replica *r,
+                          const struct msg_kv_request *m)
+{
+    uint64_t most = replica_time_ms(r) + 2 * node_session_retention(core->node);
+    if (m->method != KV_METHOD_BATCH && !seq_is_sound(&m->session, m->seq))
+        return bad(core, o, ERR_BAD_REQUEST, BAD_SEQ);
+    if (m->session.until_ms > most)
+        return bad(core, o, ERR_BAD_REQUEST,
+                   "\"unt\" is too far in the future: the clocks of two nodes are wrong, or "
+                   "limits.session-retention is not the same on all");
+    return true;
+}
+
+/* Its results could not be kept. What is past its time goes first; by the log's time, which without
+ * writes comes up only if it is told to. */
+static bool admit_session(struct core *core, const struct origin *o, struct replica *r,
+                          const struct msg_kv_request *m)
+{
+    if (!dedupe_full(r->dedupe, m->session.id.p))
+        return true;
+    if (core->ticks - r->swept_at >= SWEEP_TICKS) {
+        uint64_t index, term;
+        r->swept_at = core->ticks;
+        dedupe_sweep(r->dedupe, r->shard.time_ms);
+        if (!dedupe_full(r->dedupe, m->session.id.p))
+            return true;
+        if (replica_propose_clock(r, &index, &term) != ERR_OK)
+            r->swept_at = 0;
+    }
+    core->stats.refused_busy++;
+    refuse(core, o, ERR_BUSY, "this shard keeps as many results of sessions as it may",
+           RETRY_SESSIONS_MS, NULL);
+    return false;
+}
+
 /* Shed load before proposing: a committed entry must be applied, whatever the engine's state. */
-static bool admit(struct core *core, const struct origin *o, const struct replica *r,
+static bool admit(struct core *core, const struct origin *o, struct replica *r,
                   const struct msg_kv_request *m)
 {
-    if (m->method == KV_METHOD_GET)
+    if (msg_kv_is_read(m->method))
         return true;
-    if (m->method == KV_METHOD_PUT &&
+    if (m->method != KV_METHOD_DELETE &&
         (core->no_space || wal_starved(group_set_wal(core->groups)))) {
         refuse(core, o, ERR_NO_SPACE, "the node's disk is nearly full; deletes are still taken",
                RETRY_NO_SPACE_MS, NULL);
         return false;
     }
     if (core->over_memory || r->stats.stalled ||
-        group_inflight_bytes(r->group) + r->writes.entry.n + m->value.n >
+        group_inflight_bytes(r->group) + r->writes.entry.n + m->value.n + m->items.n >
             LIMIT_GROUP_INFLIGHT_BYTES) {
         core->stats.refused_busy++;
         refuse(core, o, ERR_BUSY, NULL, RETRY_BUSY_MS, NULL);
         return false;
     }
-    return true;
+    return m->session.id.n == 0 || (check_session(core, o, r, m) && admit_session(core, o, r, m));
 }
 
 static void not_leader(struct core *core, const struct origin *o, const struct replica *r)
@@ -230,7 +299,7 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
                      struct slice raw)
 {
     struct origin o = {session, remote_core, remote_session, msgid};
-    if (!check_sizes(core, &o, m))
+    if (!(m->method == KV_METHOD_BATCH ? check_ops : check_sizes)(core, &o, m))
         return;
     uint16_t slot = slot_of_key(m->key);
     struct replica *r = core->router.slot[slot];
@@ -269,7 +338,7 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
     request->remote_session = remote_session;
     if (frozen)
         merge_park(r, request);
-    else if (m->method == KV_METHOD_GET)
+    else if (msg_kv_is_read(m->method))
         read_path_add(r, request);
     else
         write_path_add(r, request, m);

@@ -172,6 +172,7 @@ static void fill_node(struct server *s)
                     .incarnation = s->dir.stamp.incarnation,
                     .cores = (unsigned)c->cores,
                     .key_max = c->key_max,
+                    .session_retention_ms = c->session_retention_ms,
                     .value_max = c->value_max,
                     .wal_segment_size = c->wal_segment_size,
                     .log_memory = c->log_memory,

@@ -88,9 +88,12 @@ static void greet(struct session *s, uint32_t msgid)
                                     .cores = c->node->options.cores,
                                     .core = c->number,
                                     .key_max = c->key_max,
-                                    .value_max = c->value_max};
+                                    .value_max = c->value_max,
+                                    .time_ms = io_wall_ms(c->io),
+                                    .retain_ms = node_session_retention(c->node)};
     memcpy(reply.cluster, c->cluster, sizeof reply.cluster);
     snprintf(reply.name, sizeof reply.name, "%s", c->node->options.name);
+    snprintf(reply.zone, sizeof reply.zone, "%s", c->node->options.zone);
     msg_hello_reply_encode(conn_out(s->conn), msgid, &reply);
 }
 
@@ -173,14 +176,28 @@ void session_map_changed(struct core *core)
     }
 }
 
+static const char *usage_of(enum kv_method method)
+{
+    switch (method) {
+    case KV_METHOD_PUT:
+        return "kv.put takes [key, value, {options}?]";
+    case KV_METHOD_INCR:
+        return "kv.incr takes [key, delta, {options}?]";
+    case KV_METHOD_MGET:
+        return "kv.mget takes [[key...], {options}?], 1 to 1024 keys";
+    case KV_METHOD_BATCH:
+        return "kv.batch takes [[op...], {options}?], 1 to 1024 ops";
+    default:
+        return "this takes [key, {options}?]";
+    }
+}
+
 static void handle_kv(struct session *s, const struct rpc_message *m, enum kv_method method,
                       struct slice raw)
 {
     struct msg_kv_request kv;
     if (msg_kv_decode(method, m->params, &kv) != ERR_OK) {
-        rpc_put_error_simple(conn_out(s->conn), m->msgid, ERR_BAD_REQUEST,
-                             method == KV_METHOD_PUT ? "kv.put takes [key, value, {options}?]"
-                                                     : "this takes [key, {options}?]");
+        rpc_put_error_simple(conn_out(s->conn), m->msgid, ERR_BAD_REQUEST, usage_of(method));
         return;
     }
     router_dispatch(s->core, s, 0, 0, m->msgid, &kv, raw);
@@ -207,12 +224,9 @@ static void on_message(void *arg, struct slice message)
     }
     if (m.type != RPC_REQUEST)
         return; /* notifications that are not known are ignored */
-    if (IS(&m, "kv.get"))
-        handle_kv(s, &m, KV_METHOD_GET, message);
-    else if (IS(&m, "kv.put"))
-        handle_kv(s, &m, KV_METHOD_PUT, message);
-    else if (IS(&m, "kv.delete"))
-        handle_kv(s, &m, KV_METHOD_DELETE, message);
+    enum kv_method method;
+    if (request_method(m.method, &method) && method != KV_METHOD_MGET)
+        handle_kv(s, &m, method, message);
     else if (IS(&m, "sys.hello"))
         handle_hello(s, &m);
     else if (IS(&m, "map.get"))

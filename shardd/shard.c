@@ -2,6 +2,7 @@
 
 #ifdef SHARDKV_TEST_HOOKS
 unsigned shard_test_bugs;
+unsigned long long shard_test_clock;
 #endif
 
 #define SHARD_FORMAT 2

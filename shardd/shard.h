@@ -28,6 +28,16 @@ struct shard {
     uint64_t frozen_index;          /* FROZEN: index of the FREEZE; else 0 */
 };
 
+/* What values expire by. */
+static inline uint64_t shard_time(const struct shard *s)
+{
+#ifdef SHARDKV_TEST_HOOKS
+    if (SHARD_BUG(EXPIRY))
+        return shard_test_clock;
+#endif
+    return s->time_ms;
+}
+
 static inline bool shard_owns(const struct shard *s, uint16_t slot)
 {
     return slot >= s->first_slot && slot <= s->last_slot &&

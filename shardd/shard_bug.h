@@ -10,9 +10,12 @@ enum shard_bug {
     SHARD_BUG_FREEZE = 1 << 2,     /* a frozen shard goes on serving */
     SHARD_BUG_READ_MOVED = 1 << 4, /* what a slow read found counts though its slot has left */
     SHARD_BUG_MIRROR = 1 << 3, /* a split's child lacks what was written since it was prepared */
+    SHARD_BUG_DEDUPE = 1 << 5, /* a repeated write is not known as one */
+    SHARD_BUG_EXPIRY = 1 << 6, /* values expire by the clock of the node, not by the log's time */
 };
 #ifdef SHARDKV_TEST_HOOKS
 extern unsigned shard_test_bugs;
+extern unsigned long long shard_test_clock; /* for EXPIRY: ms, of the node that applies */
 #define SHARD_BUG(name) ((shard_test_bugs & SHARD_BUG_##name) != 0)
 #else
 #define SHARD_BUG(name) false

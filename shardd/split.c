@@ -139,6 +139,8 @@ void split_forget(struct engine_batch *b, const struct shard *s, uint16_t first,
             struct engine_key_range range;
             engine_key_slots((uint16_t)at, (uint16_t)(end - 1), &range);
             engine_batch_delete_range(b, engine_key_from(&range), engine_key_to(&range));
+            engine_key_session_slots((uint16_t)at, (uint16_t)(end - 1), &range);
+            engine_batch_delete_range(b, engine_key_from(&range), engine_key_to(&range));
         }
         at = end + 1; /* `end` is kept, or behind the last */
     }
@@ -147,7 +149,8 @@ void split_forget(struct engine_batch *b, const struct shard *s, uint16_t first,
 void split_strip(struct engine_batch *b, const struct shard *s)
 {
     engine_batch_delete_range(b, slice_of("\0", 1), slice_of("d", 1));
-    engine_batch_delete_range(b, slice_of("e", 1), slice_of("\xff", 1));
+    engine_batch_delete_range(b, slice_of("e", 1), slice_of("s", 1));
+    engine_batch_delete_range(b, slice_of("t", 1), slice_of("\xff", 1));
     split_forget(b, s, 0, LIMIT_SLOTS - 1);
 }
 
@@ -297,6 +300,9 @@ void split_applied(struct replica *r, const struct shard_change *c, uint64_t ind
     struct split_child *child = mem_zalloc(sizeof *child);
     *child = (struct split_child){
         .change = *c, .version = r->shard.version, .time_ms = r->shard.time_ms};
+    const struct shard_desc *to = &c->other;
+    dedupe_leave(r->dedupe, to->group, to->first_slot, to->last_slot, r->batch);
+    dedupe_rewrite(r->dedupe, r->shard.group, r->shard.first_slot, r->shard.last_slot, r->batch);
     list_push_back(&r->split.children, &child->link);
     put_notes(r->batch, &r->split);
     tell_cores(r, &c->other);

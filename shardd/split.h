@@ -65,9 +65,9 @@ uint64_t split_pending(const struct replica *r);
 /* The replica must not be destroyed yet: a child is still to be made of it. */
 bool split_holds(const struct replica *r);
 
-/* Deletes the data of those of the slots that the shard neither owns nor takes in. */
+/* Deletes the data and sessions of those of the slots that the shard neither owns nor takes in. */
 void split_forget(struct engine_batch *b, const struct shard *s, uint16_t first, uint16_t last);
-/* Deletes all but the data of the shard's slots. */
+/* Deletes all but the data and sessions of the shard's slots. */
 void split_strip(struct engine_batch *b, const struct shard *s);
 /* For a database that comes from another node: it keeps what is the shard's, not the sender's
  * notes. */

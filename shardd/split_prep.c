@@ -23,7 +23,7 @@ struct split_prep {
     struct core *child_core;
     struct shard_change change;
     struct shard shard; /* of the child: range and replica */
-    struct engine_key_range range;
+    struct engine_key_range range, sessions;
     struct engine_batch *mirror; /* not in the database yet */
     uint64_t bytes;              /* of mirror */
     struct engine_db *db;
@@ -253,6 +253,7 @@ void split_prep_begin(struct replica *r, const struct shard_change *c)
         if (d->replica[i].node == r->core->node_id)
             p->shard.replica = d->replica[i].replica;
     engine_key_slots(d->first_slot, d->last_slot, &p->range);
+    engine_key_session_slots(d->first_slot, d->last_slot, &p->sessions);
     p->mirror = engine_batch_create();
     p->began = r->core->ticks;
     snprintf(p->groups, sizeof p->groups, "%.2900s/groups", r->core->node->options.data_dir);
@@ -269,6 +270,8 @@ void split_prep_mirror(struct replica *r)
         return;
     p->bytes += engine_batch_copy(r->batch, engine_key_from(&p->range), engine_key_to(&p->range),
                                   p->mirror);
+    p->bytes += engine_batch_copy(r->batch, engine_key_from(&p->sessions),
+                                  engine_key_to(&p->sessions), p->mirror);
     if (p->stage >= FLUSHING ? !write_mirror(p) : p->bytes > MIRROR_MAX)
         split_prep_drop(r);
 }

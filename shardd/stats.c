@@ -9,6 +9,8 @@ enum stats_result stats_result_of(enum err e)
         return STATS_OK;
     case ERR_NOT_FOUND:
     case ERR_CONDITION_FAILED:
+    case ERR_NOT_A_NUMBER:
+    case ERR_NOT_APPLIED:
         return STATS_NEGATIVE;
     case ERR_WRONG_SHARD:
     case ERR_WRONG_EPOCH:
@@ -41,14 +43,13 @@ const char *stats_result_name(enum stats_result r)
 
 const char *stats_method_name(unsigned method)
 {
-    static const char *const names[STATS_METHODS] = {"get", "put", "delete"};
     CHECK(method < STATS_METHODS);
-    return names[method];
+    return msg_kv_method_name((enum kv_method)method) + 3; /* without "kv." */
 }
 
 void stats_answered(struct core_stats *s, unsigned method, enum err e, uint64_t ns)
 {
     CHECK(method < STATS_METHODS);
     s->answers[method][stats_result_of(e)]++;
-    latency_add(method == KV_METHOD_GET ? &s->read : &s->write, ns);
+    latency_add(msg_kv_is_read((enum kv_method)method) ? &s->read : &s->write, ns);
 }

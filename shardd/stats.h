@@ -21,11 +21,12 @@ enum stats_result {
     STATS_FAILED,
     STATS_RESULTS
 };
-#define STATS_METHODS 3u /* enum kv_method */
+#define STATS_METHODS KV_METHODS /* enum kv_method */
 
 struct core_stats {
     uint64_t requests, replies, refused_busy, forwarded, expired;
     uint64_t turns;
+    uint64_t repeated; /* ops applied here that were known as repetitions */
     uint64_t answers[STATS_METHODS][STATS_RESULTS]; /* of requests that were taken up */
     uint64_t refused[STATS_RESULTS];                /* of those that were not */
     struct latency read, write;                     /* from the request's turn to its answer's */

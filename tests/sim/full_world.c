@@ -242,7 +242,8 @@ static void watch_replica(struct replica *r)
         struct engine_key_range owned;
         engine_key_slots(r->shard.first_slot, r->shard.last_slot, &owned);
         checker_raft_state(r->shard.group, r->shard.replica, r->applied.index,
-                           sim_engine_hash(r->db, engine_key_from(&owned), engine_key_to(&owned)));
+                           sim_engine_hash(r->db, engine_key_from(&owned), engine_key_to(&owned),
+                                           r->shard.time_ms));
     }
     sim_merge_watch(r);
 }

@@ -276,7 +276,7 @@ static bool same_replicas(const struct shard_desc *a, const struct shard_desc *b
 
 static bool is_empty(const struct replica *r, struct slice from, struct slice to)
 {
-    return sim_engine_hash(r->db, from, to) == 0;
+    return sim_engine_hash(r->db, from, to, 0) == 0;
 }
 
 /* No data but of its own slots, no marks of changes, no mark of a copy. */

@@ -2,8 +2,9 @@
  *
  * A database is a sorted array of pairs; flushing writes all of it to the file IMAGE (magic, pairs,
  * CRC32C) with fs_write_file, so a crash goes back to the state of the last flush, at a boundary of
- * a batch. Flushes also happen by themselves, as RocksDB's do, at random. Now and then a read that
- * wants the cache only is told that it needs I/O. */
+ * a batch. A flush may compact, too: then it drops what has expired by the log's time of what was
+ * durable before it. Flushes also happen by themselves, as RocksDB's do, at random. Now and then a
+ * read that wants the cache only is told that it needs I/O. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,12 +14,14 @@
 #include "common/base/mem.h"
 #include "common/io/fs.h"
 #include "shardd/engine.h"
+#include "shardd/engine_key.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_engine.h"
 
 #define IMAGE_MAGIC 0x53454e47u
 #define SPONTANEOUS_FLUSH 0.01
 #define NEEDS_IO 0.03
+#define COMPACTS 0.3
 
 struct pair {
     uint8_t *key, *value;
@@ -42,6 +45,7 @@ struct engine_db {
     struct pairs now;
     struct buf durable; /* the bytes of IMAGE */
     uint64_t since_flush;
+    uint64_t time_ms; /* engine_set_time() */
     bool broken;
 };
 
@@ -150,12 +154,31 @@ static enum err image_decode(struct slice s, struct pairs *out)
     return ERR_OK;
 }
 
+static bool has_expired(const struct pair *p, uint64_t time_ms)
+{
+    struct engine_value_head head;
+    struct slice body;
+
+    return (p->key[0] == 'd' || p->key[0] == 's') &&
+           engine_value_decode(slice_of(p->value, p->value_n), &head, &body) == ERR_OK &&
+           engine_value_expired(&head, time_ms);
+}
+
+static void compact(struct engine_db *db)
+{
+    for (size_t i = db->time_ms ? db->now.n : 0; i-- > 0;)
+        if (has_expired(&db->now.e[i], db->time_ms))
+            pairs_remove(&db->now, i, i + 1);
+}
+
 static enum err flush(struct engine_db *db, const char *dir)
 {
     struct buf image = {0};
     char path[1100];
     enum err e;
 
+    if (dir == db->path && sim_chance(COMPACTS))
+        compact(db);
     image_encode(&db->now, &image);
     snprintf(path, sizeof path, "%s/IMAGE", dir);
     e = fs_write_file(path, buf_slice(&image));
@@ -498,6 +521,12 @@ enum err engine_checkpoint(struct engine_db *db, const char *path)
     return e == ERR_OK ? flush(db, path) : e;
 }
 
+void engine_set_time(struct engine_db *db, uint64_t durable_ms)
+{
+    if (durable_ms > db->time_ms)
+        db->time_ms = durable_ms;
+}
+
 enum err engine_compact(struct engine_db *db)
 {
     return db->broken ? ERR_IO : ERR_OK;
@@ -526,13 +555,16 @@ uint64_t engine_memtable_budget(const struct engine *e)
     return 128 * MIB;
 }
 
-uint64_t sim_engine_hash(const struct engine_db *db, struct slice from, struct slice to)
+uint64_t sim_engine_hash(const struct engine_db *db, struct slice from, struct slice to,
+                         uint64_t time_ms)
 {
     uint64_t hash = 0;
     size_t end = pairs_at(&db->now, to);
 
     for (size_t i = pairs_at(&db->now, from); i < end; i++) {
         const struct pair *p = &db->now.e[i];
+        if (has_expired(p, time_ms)) /* it may have been dropped here and not there */
+            continue;
         hash = (hash ^ crc32c(crc32c(0, p->key, p->key_n), p->value, p->value_n)) *
                0x9e3779b97f4a7c15u;
     }

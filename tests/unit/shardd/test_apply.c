@@ -11,11 +11,15 @@ static struct engine *engine;
 static struct engine_db *db;
 static struct engine_batch *batch;
 static struct shard shard;
+static struct dedupe *dedupe;
+static uint64_t now = 1000;
 static char path[512];
 
 struct outcome {
     enum err err[16];
     uint64_t version[16];
+    int64_t number[16];
+    bool repeated[16];
     uint32_t n;
 };
 
@@ -29,23 +33,29 @@ static void setup(void)
     (void)!engine_remove(engine, path);
     ck_assert_int_eq(engine_open(engine, path, true, &db, msg, sizeof msg), ERR_OK);
     batch = engine_batch_create();
+    dedupe = dedupe_create();
+    now = 1000;
     shard = (struct shard){.group = 1, .replica = 1, .first_slot = 0, .last_slot = 16383};
 }
 
 static void teardown(void)
 {
     engine_batch_destroy(batch);
+    dedupe_destroy(dedupe);
     engine_close(db);
     (void)!engine_remove(engine, path);
     engine_destroy(engine);
 }
 
-static void on_result(void *arg, uint32_t i, enum err result, uint64_t version)
+static void on_result(void *arg, uint32_t i, const struct apply_outcome *r)
 {
     struct outcome *o = arg;
     ck_assert_uint_lt(i, 16);
-    o->err[i] = result;
-    o->version[i] = version;
+    ck_assert_uint_eq(i, o->n); /* in order, each once */
+    o->err[i] = r->err;
+    o->version[i] = r->version;
+    o->number[i] = r->number;
+    o->repeated[i] = r->repeated;
     o->n = i + 1;
 }
 
@@ -54,10 +64,14 @@ static struct outcome run(const struct command_op *ops, uint32_t n)
     struct buf b = {0};
     struct outcome o = {0};
     command_begin(&b);
-    for (uint32_t i = 0; i < n; i++)
-        command_put_op(&b, &ops[i]);
-    command_finish(&b, 1000, n);
-    ck_assert_int_eq(apply_command(&shard, buf_slice(&b), db, batch, on_result, &o), ERR_OK);
+    const uint8_t *last = NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        command_put_op(&b, &ops[i], last);
+        last = ops[i].sid ? ops[i].sid : last;
+    }
+    command_finish(&b, now, n);
+    ck_assert_int_eq(apply_command(&shard, dedupe, buf_slice(&b), db, batch, on_result, &o),
+                     ERR_OK);
     ck_assert_int_eq(engine_write(db, batch), ERR_OK);
     engine_batch_clear(batch);
     buf_close(&b);

@@ -18,7 +18,7 @@ static void pack(struct buf *b)
     };
     command_begin(b);
     for (unsigned i = 0; i < 3; i++)
-        command_put_op(b, &ops[i]);
+        command_put_op(b, &ops[i], NULL);
     command_finish(b, 123456, 3);
 }
 

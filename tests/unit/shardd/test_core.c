@@ -193,8 +193,8 @@ static void propose_run(struct world *world, void *arg)
     ck_assert_int_eq(group_change(r->group, &conf), ERR_OK);
     *(uint64_t *)arg = group_last_index(r->group);
     command_begin(&b);
-    command_put_op(&b, &op);
-    command_put_op(&b, &op);
+    command_put_op(&b, &op, NULL);
+    command_put_op(&b, &op, NULL);
     command_finish(&b, 1, 2);
     ck_assert_int_eq(group_propose(r->group, slice_of(b.p, b.n - 1), &index, &term), ERR_OK);
     buf_close(&b);
