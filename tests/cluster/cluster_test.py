@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+import apps
 import daemons
 import disks
 import faults
@@ -50,6 +51,7 @@ TESTS = [
     (operate.node_down, {}),
     (operate.map_backup, {}),
     *placement.TESTS,
+    *apps.TESTS,
 ]
 
 
