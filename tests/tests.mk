@@ -142,3 +142,8 @@ bench: ## Measure the README's table beside this machine's limits and a Redis cl
 bench: all $(BUILD)/tests/bench/bench_limits
 	@deploy/deps.sh redis-server redis-tools
 	@python3 tests/bench/bench.py
+
+.PHONY: bench-app
+bench-app: ## Measure what applications get: exactly-once, read levels, conditions, many keys
+bench-app: all
+	@python3 tests/bench/bench_app.py
