@@ -16,8 +16,8 @@
 #include "common/wire/rpc.h"
 
 #define ATTEMPT_MS 3000u /* one node may not use up the whole deadline */
-#define PAUSE_MS 20u     /* between attempts, unless the server names another time */
-#define PAUSE_MAX_MS 500u
+#define PAUSE_MS 5u /* between attempts; doubled each time, and not less than the server says */
+#define PAUSE_MAX_MS 200u
 #define SLOTS_END LIMIT_SLOTS
 
 struct kvscan {
@@ -160,7 +160,7 @@ static void take_error(struct kvscan *s, struct slice raw, struct attempt *a)
     rpc_get_error(raw, &error);
     enum err_class class = err_class(error.err);
     a->err = error.err;
-    a->retry_ms = error.retry_ms;
+    a->retry_ms = error.retry_ms < PAUSE_MAX_MS ? error.retry_ms : PAUSE_MAX_MS;
     a->final = class == ERR_CLASS_NEVER;
     snprintf(a->text, sizeof a->text, "%s",
              error.err == ERR_UNKNOWN_METHOD ? "the servers are older than this kvctl"
@@ -235,14 +235,15 @@ static bool moves_on(const struct kvscan *s, const struct msg_scan_reply *reply)
             (!s->has_after || !slice_eq(reply->after, buf_slice(&s->after))));
 }
 
-static void refresh(struct kvscan *s, uint64_t deadline, struct attempt *a)
+static void refresh(struct kvscan *s, uint64_t deadline)
 {
     struct shard_map fresh;
+    char msg[256]; /* what the nodes said is worth more */
     uint64_t now = kvadmin_now_ms();
     if (now >= deadline)
         return;
     unsigned ms = deadline - now < ATTEMPT_MS ? (unsigned)(deadline - now) : ATTEMPT_MS;
-    if (kvadmin_map(s->url, ms, &fresh, a->text, sizeof a->text) == KV_OK) {
+    if (kvadmin_map(s->url, ms, &fresh, msg, sizeof msg) == KV_OK) {
         shard_map_merge(&s->map, &fresh);
         shard_map_close(&fresh);
     }
@@ -271,8 +272,10 @@ kv_err kvscan_next(struct kvscan *s, struct kvscan_page *out, char *msg, size_t 
             s->attempt++;
         }
         if (a.err != ERR_BUSY && s->leader == 0)
-            refresh(s, deadline, &a);
-        poll(NULL, 0, s->leader ? 1 : (int)(a.retry_ms ? a.retry_ms : pause));
+            refresh(s, deadline);
+        if (a.retry_ms > pause)
+            pause = a.retry_ms;
+        poll(NULL, 0, s->leader ? 1 : (int)pause);
         pause = pause * 2 < PAUSE_MAX_MS ? pause * 2 : PAUSE_MAX_MS;
     } while (kvadmin_now_ms() < deadline);
     snprintf(msg, n, "slot %u: %s", s->slot,
