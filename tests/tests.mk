@@ -56,6 +56,7 @@ SCENARIOS := $(sort $(wildcard tests/sim/scenarios/*.scn))
 sim_scenarios = $(foreach f,$(1),--scenario $(f))
 
 SIM_BUGS_READS := read-moved
+SIM_BUGS_COUNT := dedupe-off expiry-local-clock
 SIM_OPERATORS := $(addprefix tests/sim/scenarios/full-,operators.scn moves.scn splits.scn stale.scn)
 
 .PHONY: sim sim-bugs
@@ -81,6 +82,7 @@ sim-bugs: $(BUILD)/bin/sim
 	@$(call sim_bugs,$(SIM_BUGS_MERGE),tests/sim/scenarios/full-merge.scn,300)
 	@$(call sim_bugs,$(SIM_BUGS_MOVES),$(SIM_OPERATORS),1500)
 	@$(call sim_bugs,$(SIM_BUGS_READS),tests/sim/scenarios/full-reads.scn,100)
+	@$(call sim_bugs,$(SIM_BUGS_COUNT),tests/sim/scenarios/full-count.scn,100)
 
 # ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))

@@ -17,6 +17,7 @@
 #include "tests/sim/sim_admin.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_cluster.h"
+#include "tests/sim/sim_count.h"
 #include "tests/sim/sim_engine.h"
 #include "tests/sim/sim_merge.h"
 #include "tests/sim/sim_placement.h"
@@ -114,6 +115,12 @@ static void start_client(void *arg)
         F.admin = sim_admin_start(F.s->placements, F.s->groups, F.s->nodes >= 3 ? 3 : 1);
     else
         F.process[i] = sim_client_start(F.seeds, F.s->placements);
+}
+
+static void start_counting(void *arg)
+{
+    (void)arg;
+    sim_count_start(F.s, F.s->placements + 1, F.s->nodes);
 }
 
 /* ---- clients ---- */
@@ -485,6 +492,7 @@ static void judge(void)
         printf("note: %s", text);
     free(text);
     sim_merge_judge();
+    sim_count_judge(live());
     if (live() || !may_be_damaged(F.s))
         judge_progress();
 }
@@ -546,6 +554,10 @@ void full_world_run(const struct scenario *s, struct world_result *out)
         struct sim_host *h = sim_host_create(servers() + 1 + i);
         CHECK(sim_host_start(h, start_client, h));
     }
+    if (s->sessions > 0) {
+        struct sim_host *h = sim_host_create(servers() + 2 + CLIENT_HOSTS);
+        CHECK(sim_host_start(h, start_counting, h));
+    }
     nemesis_begin(s, servers(), faults_end, &ops);
     for (unsigned i = 0; i < s->clients; i++) {
         F.client[i].number = i;
@@ -563,6 +575,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     if (s->operators)
         sim_cluster_rest();
     F.healed = true;
+    sim_count_settle();
     sim_run(sim_now() + (uint64_t)(s->healthy * 0.4e9));
     F.quiet = true;
     sim_run(sim_now() + 4 * NS_PER_S);

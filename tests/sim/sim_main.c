@@ -68,6 +68,8 @@ static const struct {
     {"destroy-early", 0, 0, 0},
     {"map-goes-back", 0, 0, 0},
     {"read-moved", 0, 0, SHARD_BUG_READ_MOVED},
+    {"dedupe-off", 0, 0, SHARD_BUG_DEDUPE},
+    {"expiry-local-clock", 0, 0, SHARD_BUG_EXPIRY},
 };
 
 static bool plant(const char *name)

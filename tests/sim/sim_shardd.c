@@ -69,6 +69,7 @@ struct sim_shardd *sim_shardd_start(unsigned number, unsigned cores, const struc
                     .value_max = LIMIT_VALUE_DEFAULT,
                     .wal_segment_size = from->segment_kib * KIB,
                     .log_memory = 256 * KIB,
+                    .session_retention_ms = from->retention_ms,
                     .merge_chunk = 200,
                     .election_timeout_ms = 300,
                     .heartbeat_ms = 50},

@@ -13,9 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/io/fs.h"
+#include "common/wire/mp.h"
 #include "common/wire/msg_kv.h"
 #include "common/wire/msg_map.h"
 #include "common/wire/rpc.h"
@@ -221,6 +223,10 @@ struct answer_seen {
     enum err err;
     uint32_t leader; /* node, of a redirect */
     uint64_t version;
+    int64_t number;
+    uint64_t present; /* of a failed condition */
+    uint32_t n_items; /* batch */
+    struct msg_kv_item item[16];
     size_t value_size;
     char value[64];
     uint64_t hint; /* group that an error's piece of the map names; 0: none */
@@ -249,10 +255,20 @@ static struct answer_seen client_take(struct client *c, enum kv_method method)
             a.hint = piece.n_shards ? piece.shards[0].group : 0;
             shard_map_close(&piece);
         }
+        a.present = e.version;
+    } else if (method == KV_METHOD_BATCH) {
+        struct mp_reader items = mp_reader_of(m.result), raw;
+        uint64_t at;
+        mp_get_array(&items);
+        a.n_items = mp_get_array(&items);
+        ck_assert_int_eq(msg_kv_decode_items(method, m.result, a.n_items, &raw, &at), ERR_OK);
+        for (uint32_t i = 0; i < a.n_items && i < 16; i++)
+            msg_kv_next_item(method, &raw, &a.item[i]);
     } else {
         struct msg_kv_result r;
         ck_assert_int_eq(msg_kv_decode_result(method, m.result, &r), ERR_OK);
         a.version = r.version;
+        a.number = r.number;
         a.value_size = r.value.n;
         if (r.value.n > 0)
             memcpy(a.value, r.value.p, r.value.n < 63 ? r.value.n : 63);
@@ -274,6 +290,18 @@ static inline struct msg_kv_request put_of(const char *key, const char *value)
 {
     return (struct msg_kv_request){
         .method = KV_METHOD_PUT, .key = slice_str(key), .value = slice_str(value)};
+}
+
+/* The same as number `seq` of a session of which no answer is ever confirmed. */
+static inline struct msg_kv_request in_session(struct msg_kv_request m, uint64_t seq)
+{
+    static const uint8_t sid[MSG_KV_SESSION_ID] = {7};
+    static uint64_t until; /* for all of a test: the clock of the wall, and that */
+    if (until == 0)
+        until = (uint64_t)time(NULL) * 1000 + 300000;
+    m.session = (struct msg_kv_session){slice_of(sid, sizeof sid), 1, until};
+    m.seq = seq;
+    return m;
 }
 
 static inline struct msg_kv_request get_of(const char *key)

@@ -65,6 +65,32 @@ START_TEST(ranges_hold_their_slots_and_no_others)
 }
 END_TEST
 
+START_TEST(session_keys)
+{
+    static const uint8_t sid[16] = "0123456789abcdef";
+    uint8_t raw[ENGINE_SESSION_KEY], data[16];
+    struct engine_key_range r;
+    const uint8_t *id;
+    uint16_t chunk;
+    struct slice key = engine_key_session(raw, 300, sid, 513);
+
+    ck_assert_int_eq(engine_key_session_split(key, &id, &chunk), ERR_OK);
+    ck_assert_uint_eq(chunk, 513);
+    ck_assert_int_eq(memcmp(id, sid, 16), 0);
+    engine_key_session_slots(300, 300, &r);
+    ck_assert(in_range(&r, key));
+    ck_assert(!in_range(&r, engine_key_data(data, 300, slice_str("k"))));
+    engine_key_session_slots(0, 299, &r);
+    ck_assert(!in_range(&r, key));
+    engine_key_session_slots(301, UINT16_MAX, &r);
+    ck_assert(!in_range(&r, key));
+    for (size_t n = 0; n < key.n; n++)
+        ck_assert_int_eq(engine_key_session_split(slice_of(raw, n), &id, &chunk), ERR_CORRUPT);
+    raw[19] = 0xff; /* a chunk that cannot be */
+    ck_assert_int_eq(engine_key_session_split(key, &id, &chunk), ERR_CORRUPT);
+}
+END_TEST
+
 START_TEST(value_round_trip)
 {
     struct engine_value_head heads[] = {
@@ -107,6 +133,7 @@ int main(void)
     Suite *s = suite_create("engine_key");
     TCase *t = tcase_create("all");
 
+    tcase_add_test(t, session_keys);
     tcase_add_test(t, data_key_keeps_slot_order);
     tcase_add_test(t, split_refuses_what_is_no_data_key);
     tcase_add_test(t, ranges_hold_their_slots_and_no_others);

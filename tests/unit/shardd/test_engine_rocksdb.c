@@ -418,6 +418,79 @@ static void damage(void *arg, const char *name, bool is_dir)
     damaged++;
 }
 
+/* ---- expiry ---- */
+
+static void put_until(struct engine_db *db, struct slice key, uint64_t expiry_ms)
+{
+    uint8_t head[ENGINE_VALUE_HEAD_MAX];
+    struct engine_value_head h = {
+        .version = 1, .has_expiry = expiry_ms > 0, .expiry_ms = expiry_ms};
+
+    engine_batch_clear(batch);
+    engine_batch_put2(batch, key, engine_value_encode(head, &h), slice_str("value"));
+    ck_assert_int_eq(engine_write(db, batch), ERR_OK);
+}
+
+static bool is_stored(struct engine_db *db, struct slice key)
+{
+    struct engine_value v;
+    enum err e = engine_get_stored(db, key, &v);
+
+    ck_assert(e == ERR_OK || e == ERR_NOT_FOUND);
+    if (e == ERR_OK)
+        engine_value_close(&v);
+    return e == ERR_OK;
+}
+
+static void compact(struct engine_db *db)
+{
+    ck_assert_int_eq(engine_flush(db), ERR_OK);
+    ck_assert_int_eq(engine_compact(db), ERR_OK);
+}
+
+/* Data and sessions, at the durable time and before, never later ones, nor what has no expiry, nor
+ * pairs of other kinds that look alike. */
+START_TEST(compaction_drops_what_has_expired)
+{
+    struct engine_db *db = open_db("expiry", true), *fresh;
+    static const uint8_t sid[16] = {9};
+    uint8_t raw[6][64];
+    struct slice soon = engine_key_data(raw[0], 5, slice_str("soon")),
+                 late = engine_key_data(raw[1], 5, slice_str("late")),
+                 never = engine_key_data(raw[2], 5, slice_str("never")),
+                 session = engine_key_session(raw[3], 5, sid, 0),
+                 session_late = engine_key_session(raw[4], 5, sid, 1),
+                 meta = engine_key_meta(raw[5], "other");
+
+    put_until(db, soon, 1000);
+    put_until(db, session, 1000);
+    put_until(db, meta, 1000);
+    put_until(db, late, 1001);
+    put_until(db, session_late, 1001);
+    put_until(db, never, 0);
+    compact(db);
+    ck_assert(is_stored(db, soon)); /* nobody has said what is durable */
+    engine_set_time(db, 999);
+    compact(db);
+    ck_assert(is_stored(db, soon) && is_stored(db, session));
+    engine_set_time(db, 1000);
+    engine_set_time(db, 10); /* it does not run back */
+    compact(db);
+    ck_assert(!is_stored(db, soon) && !is_stored(db, session));
+    ck_assert(is_stored(db, late) && is_stored(db, session_late) && is_stored(db, never));
+    ck_assert(is_stored(db, meta));
+    /* Each database has a time of its own, and forgets it when it is closed. */
+    fresh = open_db("expiry2", true);
+    put_until(fresh, soon, 500);
+    compact(fresh);
+    ck_assert(is_stored(fresh, soon));
+    close_db(db);
+    db = open_db("expiry", false);
+    compact(db);
+    ck_assert(is_stored(db, late));
+}
+END_TEST
+
 START_TEST(a_flipped_bit_is_never_served)
 {
     struct engine_db *db = open_db("db", true);
@@ -478,6 +551,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, checkpoint_has_all_and_peek_leaves_it_alone);
     tcase_add_test(t, cached_reads_say_incomplete);
     tcase_add_test(t, statistics_and_compaction);
+    tcase_add_test(t, compaction_drops_what_has_expired);
     tcase_add_test(t, a_flipped_bit_is_never_served);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -1,0 +1,367 @@
+/* The table of sessions' results: what is found, floors, times, bounds, rows and their loading,
+ * splits and merges. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/limits.h"
+#include "shardd/dedupe.h"
+#include "shardd/engine_key.h"
+
+#define GROUP 7u
+
+static struct engine *engine;
+static struct engine_db *db;
+static struct engine_batch *batch;
+static struct dedupe *d;
+static char path[512];
+
+static const uint8_t sid_a[16] = "a-session-of-our", sid_b[16] = "b-session-of-our";
+
+static void setup(void)
+{
+    char msg[256];
+    const char *tmp = getenv("TEST_TMP");
+    snprintf(path, sizeof path, "%s/dedupe", tmp ? tmp : "/tmp");
+    struct engine_options o = {0};
+    ck_assert_int_eq(engine_create(&o, &engine, msg, sizeof msg), ERR_OK);
+    (void)!engine_remove(engine, path);
+    ck_assert_int_eq(engine_open(engine, path, true, &db, msg, sizeof msg), ERR_OK);
+    batch = engine_batch_create();
+    d = dedupe_create();
+}
+
+static void teardown(void)
+{
+    dedupe_destroy(d);
+    engine_batch_destroy(batch);
+    engine_close(db);
+    (void)!engine_remove(engine, path);
+    engine_destroy(engine);
+}
+
+static struct command_op op_of(const uint8_t *sid, uint64_t seq, uint64_t ack, uint64_t until)
+{
+    return (struct command_op){.kind = COMMAND_PUT,
+                               .flags = COMMAND_SESSION,
+                               .sid = sid,
+                               .seq = seq,
+                               .ack = ack,
+                               .until_ms = until};
+}
+
+static void record(const uint8_t *sid, uint64_t seq, uint64_t ack, uint64_t until, uint64_t now,
+                   uint16_t slot)
+{
+    struct command_op op = op_of(sid, seq, ack, until);
+    struct dedupe_result r = {ERR_OK, seq * 10, seq % 2 ? -(int64_t)seq : 0};
+    dedupe_record(d, &op, slot, now, &r);
+}
+
+static enum dedupe_found look(const uint8_t *sid, uint64_t seq, uint64_t until, uint64_t now)
+{
+    struct command_op op = op_of(sid, seq, 0, until);
+    struct dedupe_result r = {ERR_INTERNAL, 0, 0};
+    enum dedupe_found found = dedupe_find(d, &op, now, &r);
+    if (found == DEDUPE_KNOWN) {
+        ck_assert_uint_eq(r.version, seq * 10);
+        ck_assert_int_eq(r.number, seq % 2 ? -(int64_t)seq : 0);
+    }
+    return found;
+}
+
+static void write_batch(void)
+{
+    ck_assert_int_eq(engine_write(db, batch), ERR_OK);
+    engine_batch_clear(batch);
+    ck_assert_int_eq(engine_flush(db), ERR_OK);
+}
+
+static void store(uint64_t now)
+{
+    dedupe_store(d, GROUP, 100, now, batch);
+    write_batch();
+}
+
+/* As after a restart. */
+static void reload(uint64_t now)
+{
+    dedupe_destroy(d);
+    d = dedupe_create();
+    ck_assert_int_eq(dedupe_load(d, db, GROUP, 100, now), ERR_OK);
+}
+
+START_TEST(test_found)
+{
+    record(sid_a, 1, 1, 1000, 10, 5);
+    record(sid_a, 3, 1, 1000, 10, 6);
+    ck_assert_int_eq(look(sid_a, 1, 1000, 10), DEDUPE_KNOWN);
+    ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_NEW);
+    ck_assert_int_eq(look(sid_a, 3, 1000, 10), DEDUPE_KNOWN);
+    ck_assert_int_eq(look(sid_a, 4, 1000, 10), DEDUPE_NEW);
+    ck_assert_int_eq(look(sid_b, 1, 1000, 10), DEDUPE_NEW);
+    record(sid_a, 2, 1, 1000, 10, 5); /* one that was late on its way */
+    ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_KNOWN);
+    ck_assert_uint_eq(dedupe_results(d), 3);
+    ck_assert_uint_eq(dedupe_sessions(d), 1);
+}
+END_TEST
+
+/* What the client has confirmed is not kept, and not taken for new either. */
+START_TEST(test_floor)
+{
+    for (uint64_t seq = 1; seq <= 10; seq++)
+        record(sid_a, seq, 1, 1000, 10, 5);
+    record(sid_a, 11, 8, 1000, 10, 6);
+    ck_assert_int_eq(look(sid_a, 7, 1000, 10), DEDUPE_LATE);
+    ck_assert_int_eq(look(sid_a, 8, 1000, 10), DEDUPE_KNOWN);
+    ck_assert_uint_eq(dedupe_results(d), 4);
+    record(sid_a, 12, 3, 1000, 10, 6); /* an older one, that came late: floors never go back */
+    ck_assert_int_eq(look(sid_a, 5, 1000, 10), DEDUPE_LATE);
+}
+END_TEST
+
+START_TEST(test_time)
+{
+    record(sid_a, 1, 1, 1000, 10, 5);
+    record(sid_a, 2, 1, 1500, 20, 5);
+    ck_assert_int_eq(look(sid_a, 1, 1000, 1000), DEDUPE_KNOWN);
+    ck_assert_int_eq(look(sid_a, 1, 1000, 1001), DEDUPE_LATE);
+    ck_assert_int_eq(look(sid_a, 2, 1500, 1500), DEDUPE_KNOWN);
+    ck_assert_int_eq(look(sid_b, 1, 1500, 1501), DEDUPE_LATE); /* whatever it is */
+    /* All of the session is over: as if it had never been, kept or not. */
+    record(sid_b, 9, 9, 1700, 20, 5);
+    ck_assert_int_eq(look(sid_b, 8, 1800, 1700), DEDUPE_LATE);
+    ck_assert_int_eq(look(sid_b, 8, 1800, 1701), DEDUPE_NEW);
+    record(sid_b, 8, 1, 1800, 1701, 5);
+    ck_assert_int_eq(look(sid_b, 3, 1800, 1701), DEDUPE_NEW);
+    dedupe_store(d, GROUP, 100, 1701, batch);
+    dedupe_sweep(d, 1701);
+    ck_assert_uint_eq(dedupe_sessions(d), 1);
+    ck_assert_uint_eq(dedupe_results(d), 1);
+}
+END_TEST
+
+/* The oldest go; their repetitions are refused, not applied. */
+START_TEST(test_too_many_results)
+{
+    for (uint64_t seq = 1; seq <= LIMIT_SESSION_RESULTS; seq++)
+        record(sid_a, seq, 1, 1000, 10, (uint16_t)seq);
+    ck_assert_int_eq(look(sid_a, 1, 1000, 10), DEDUPE_KNOWN);
+    record(sid_a, LIMIT_SESSION_RESULTS + 1, 1, 1000, 10, 7);
+    ck_assert_int_eq(look(sid_a, 1, 1000, 10), DEDUPE_LATE);
+    ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_KNOWN);
+    ck_assert_uint_eq(dedupe_results(d), LIMIT_SESSION_RESULTS);
+    store(10);
+    reload(10);
+    ck_assert_int_eq(look(sid_a, 1, 1000, 10), DEDUPE_LATE);
+    ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_KNOWN);
+    ck_assert_int_eq(look(sid_a, LIMIT_SESSION_RESULTS + 1, 1000, 10), DEDUPE_KNOWN);
+    ck_assert_uint_eq(dedupe_results(d), LIMIT_SESSION_RESULTS);
+}
+END_TEST
+
+/* What is over does not count: whether a replica still has it must make no difference. */
+START_TEST(test_expired_results_do_not_push)
+{
+    for (uint64_t seq = 1; seq <= LIMIT_SESSION_RESULTS; seq++)
+        record(sid_a, seq, 1, seq <= 10 ? 100 : 1000, 10, 7);
+    record(sid_a, LIMIT_SESSION_RESULTS + 1, 1, 1000, 101, 7);
+    ck_assert_int_eq(look(sid_a, 11, 1000, 101), DEDUPE_KNOWN);
+    ck_assert_uint_eq(dedupe_results(d), LIMIT_SESSION_RESULTS - 9);
+}
+END_TEST
+
+static uint32_t rows;
+static bool count_row(void *arg, struct slice key, struct slice value)
+{
+    (void)arg;
+    (void)key;
+    (void)value;
+    rows++;
+    return true;
+}
+
+static uint32_t count_rows(void)
+{
+    rows = 0;
+    ck_assert_int_eq(engine_scan(db, slice_of("s", 1), slice_of("t", 1), count_row, NULL), ERR_OK);
+    return rows;
+}
+
+/* A client that waits for each answer: one row, again and again. */
+START_TEST(test_few_rows)
+{
+    for (uint64_t seq = 1; seq <= 500; seq++) {
+        record(sid_a, seq, seq, 1000, 10, (uint16_t)(seq * 17));
+        dedupe_store(d, GROUP, 100, 10, batch);
+        ck_assert_uint_eq(engine_batch_count(batch), 1);
+        write_batch();
+    }
+    ck_assert_uint_eq(count_rows(), 1);
+    reload(10);
+    ck_assert_uint_eq(dedupe_results(d), 1);
+    ck_assert_int_eq(look(sid_a, 499, 1000, 10), DEDUPE_LATE);
+    ck_assert_int_eq(look(sid_a, 500, 1000, 10), DEDUPE_KNOWN);
+}
+END_TEST
+
+/* Random lives; at any moment a table that is loaded tells the same as the one that wrote. */
+START_TEST(test_reload_is_the_same)
+{
+    unsigned seed = 1;
+    uint64_t next = 1, ack = 1, now = 1000;
+    for (unsigned turn = 0; turn < 200; turn++) {
+        for (unsigned k = 0; k < 1 + (unsigned)rand_r(&seed) % 80; k++, next++)
+            if (rand_r(&seed) % 4)
+                record(sid_a, next, ack, now + 300, now, (uint16_t)(next % 300));
+        if (rand_r(&seed) % 3 == 0)
+            ack += (uint64_t)rand_r(&seed) % (next - ack + 1);
+        now += (uint64_t)rand_r(&seed) % 20;
+        store(now);
+        enum dedupe_found before[64];
+        uint64_t from = next > 64 ? next - 64 : 1;
+        for (uint64_t i = 0; i < 64; i++)
+            before[i] = look(sid_a, from + i, now + 300, now);
+        if (turn % 7 == 0)
+            reload(now);
+        for (uint64_t i = 0; i < 64; i++)
+            ck_assert_int_eq(look(sid_a, from + i, now + 300, now), before[i]);
+    }
+    ck_assert_uint_lt(count_rows(), 300);
+}
+END_TEST
+
+static void load_as(uint64_t group, uint16_t slot)
+{
+    dedupe_destroy(d);
+    d = dedupe_create();
+    ck_assert_int_eq(dedupe_load(d, db, group, slot, 10), ERR_OK);
+}
+
+/* `head`: the child gets the lower slots, and so the place where the parent's rows were. */
+static void split(bool head)
+{
+    uint16_t first = head ? 100 : 150, last = head ? 149 : 199;
+    for (uint64_t seq = 1; seq <= 90; seq++)
+        record(sid_a, seq, 1, 1000, 10, (uint16_t)(100 + seq)); /* 101 to 190 */
+    record(sid_b, 20, 20, 1000, 10, 120);
+    store(10);
+    dedupe_leave(d, 8, first, last, batch);
+    dedupe_rewrite(d, GROUP, head ? 150 : 100, head ? 199 : 149, batch);
+    write_batch();
+    for (int of_child = 0; of_child < 2; of_child++) {
+        bool low = head == (of_child == 1);
+        load_as(of_child ? 8 : GROUP, low ? 100 : 150);
+        ck_assert_int_eq(look(sid_a, 20, 1000, 10), low ? DEDUPE_KNOWN : DEDUPE_NEW);
+        ck_assert_int_eq(look(sid_a, 49, 1000, 10), low ? DEDUPE_KNOWN : DEDUPE_NEW);
+        ck_assert_int_eq(look(sid_a, 50, 1000, 10), low ? DEDUPE_NEW : DEDUPE_KNOWN);
+        ck_assert_int_eq(look(sid_b, 19, 1000, 10), DEDUPE_LATE); /* floors go to both */
+    }
+}
+
+START_TEST(test_split_tail)
+{
+    split(false);
+}
+END_TEST
+
+START_TEST(test_split_head)
+{
+    split(true);
+}
+END_TEST
+
+/* Target 7 at 100, source 8 at 150; its rows are in the target's database as the copy left them. */
+START_TEST(test_merge)
+{
+    record(sid_a, 5, 1, 1000, 10, 160);
+    record(sid_a, 6, 1, 1000, 10, 160);
+    record(sid_b, 3, 3, 2000, 10, 160);
+    dedupe_store(d, 8, 150, 10, batch);
+    write_batch();
+    dedupe_clear(d);
+    record(sid_a, 7, 6, 1000, 10, 110);
+    store(10);
+    ck_assert_int_eq(dedupe_load(d, db, 8, 150, 10), ERR_OK);
+    dedupe_rewrite(d, GROUP, 100, 199, batch);
+    write_batch();
+    for (int loaded = 0; loaded < 2; loaded++) {
+        ck_assert_int_eq(look(sid_a, 5, 1000, 10), DEDUPE_LATE); /* the target's floor is 6 */
+        ck_assert_int_eq(look(sid_a, 6, 1000, 10), DEDUPE_KNOWN);
+        ck_assert_int_eq(look(sid_a, 7, 1000, 10), DEDUPE_KNOWN);
+        ck_assert_int_eq(look(sid_b, 3, 2000, 10), DEDUPE_KNOWN);
+        ck_assert_int_eq(look(sid_b, 2, 2000, 10), DEDUPE_LATE);
+        reload(10);
+    }
+    load_as(8, 150);
+    ck_assert_uint_eq(dedupe_sessions(d), 0);
+}
+END_TEST
+
+START_TEST(test_full)
+{
+    uint8_t sid[16] = {0};
+    for (uint32_t i = 0; i < LIMIT_SHARD_SESSIONS; i++) {
+        memcpy(sid, &i, sizeof i);
+        ck_assert(!dedupe_full(d, sid));
+        record(sid, 1, 1, 1000, 10, 5);
+    }
+    ck_assert(!dedupe_full(d, sid)); /* one that is there goes on */
+    ck_assert(dedupe_full(d, sid_a));
+    dedupe_store(d, GROUP, 100, 10, batch);
+    dedupe_sweep(d, 1001);
+    ck_assert(!dedupe_full(d, sid_a));
+    ck_assert_uint_eq(dedupe_results(d), 0);
+}
+END_TEST
+
+START_TEST(test_damaged_rows)
+{
+    uint8_t key[ENGINE_SESSION_KEY], raw[ENGINE_VALUE_HEAD_MAX];
+    struct engine_value_head h = {.version = GROUP, .has_expiry = true, .expiry_ms = 1000};
+    struct slice head = engine_value_encode(raw, &h);
+    record(sid_a, 1, 1, 1000, 10, 5);
+    store(10);
+    for (size_t n = 1; n < 31; n++) {
+        if (n == 8)
+            continue; /* a floor alone is a row */
+        engine_batch_put2(batch, engine_key_session(key, 100, sid_a, 0), head,
+                          slice_of("0123456789012345678901234567890", n));
+        write_batch();
+        dedupe_clear(d);
+        enum err e = dedupe_load(d, db, GROUP, 100, 10);
+        ck_assert_int_eq(e, ERR_CORRUPT);
+    }
+    engine_batch_put(batch, slice_of("s\0\144short", 8), slice_of("", 0));
+    write_batch();
+    ck_assert_int_eq(dedupe_load(d, db, GROUP, 100, 10), ERR_CORRUPT);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("dedupe");
+    TCase *t = tcase_create("all");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, test_found);
+    tcase_add_test(t, test_floor);
+    tcase_add_test(t, test_time);
+    tcase_add_test(t, test_too_many_results);
+    tcase_add_test(t, test_expired_results_do_not_push);
+    tcase_add_test(t, test_few_rows);
+    tcase_add_test(t, test_reload_is_the_same);
+    tcase_add_test(t, test_split_tail);
+    tcase_add_test(t, test_split_head);
+    tcase_add_test(t, test_merge);
+    tcase_add_test(t, test_full);
+    tcase_add_test(t, test_damaged_rows);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
