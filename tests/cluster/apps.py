@@ -95,18 +95,27 @@ def times_to_live(c):
 
 
 def read_levels(c):
-    """Each level answers; with a leader's node dead the weaker ones of its shards go on."""
+    """Each level answers; without a majority only those that do not need one."""
     c.ctl("put", "k", "v")
     for level in ("linearizable", "session", "bounded:1s", "any"):
+        # The weaker ones may be behind, for a while.
         wait_until("get --read %s" % level,
                    lambda: c.ctl("get", "k", "--read", level, ok=False).stdout == "v\n", 5)
-        check(c.ctl("mget", "k", "--read", level).stdout == "k\tv\n", "mget --read " + level)
+        wait_until("mget --read %s" % level, lambda: c.ctl(
+            "mget", "k", "k2", "--read", level, ok=False).stdout.startswith("k\tv\n"), 5)
     lines = "put own 1\nget own --read session\nput own 2\nget own --read session\n"
     said = c.ctl("shell", stdin=lines).stdout.split()
     check(said[2] == "1" and said[5] == "2", "a session does not read its own writes: %s" % said)
     follower = bench(c, "--clients", "16", "--reads", "100", "--keys", "100", "--load", "--read",
                      "any", "--seconds", "1")["follower_reads"]
     check(follower > 0, "no read was answered by a follower")
+    c.kill("n2", "n3")  # no majority: what needs none goes on
+    check(c.ctl("get", "k", "--read", "any").stdout == "v\n", "get --read any without a majority")
+    for level in ("linearizable", "bounded:200ms"):
+        p = c.ctl("--timeout", "1s", "get", "k", "--read", level, ok=False)
+        check(p.returncode in (3, 4, 6) and not p.stdout,
+              "get --read %s without a majority: exit %d %s" % (level, p.returncode, p.stdout))
+    c.start()
     return "%d reads by followers" % follower
 
 
