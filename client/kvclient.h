@@ -16,7 +16,8 @@
  * cheap. A handle is a session: it numbers its writes, and the servers know a repeated one, so
  * that a write is tried again after a lost connection, a redirect or an election and still takes
  * effect once. Only when the deadline comes before an answer its outcome is unknown: KV_TIMEOUT or
- * KV_UNKNOWN_OUTCOME with kv_result_maybe_applied() != 0.
+ * KV_UNKNOWN_OUTCOME with kv_result_maybe_applied() != 0; trying again is then the application's
+ * to decide, and a write of its own. A node that keeps failing is left alone for a while.
  *
  * Threads. Every function may be called from any thread, unless it says otherwise. Callbacks run
  * on the library's I/O thread: they must not block and must not call the synchronous functions,
@@ -73,7 +74,7 @@ typedef enum kv_err {
     KV_NOT_READY = -27,       /* the cluster has no shards yet (kvctl cluster init) */
     KV_CROSS_SLOT = -28,      /* KV_ATOMIC: the keys are not all of one slot (use a {tag}) */
     KV_TIMEOUT = -30,         /* no answer within the deadline */
-    KV_UNKNOWN_OUTCOME = -31, /* the connection was lost after a write was sent */
+    KV_UNKNOWN_OUTCOME = -31, /* a write was sent, and nobody can tell whether it was applied */
     KV_UNREACHABLE = -32,     /* no node could be reached; surely not applied */
     KV_CLOSED = -33,          /* the handle is being closed */
     KV_INTERNAL = -40,
@@ -274,7 +275,8 @@ KV_API void kv_queue_destroy(kv_queue *q);
 KV_API kv_err kv_result_err(const kv_result *r);
 /* The value of a get; empty otherwise. Lives as long as the result. */
 KV_API kv_slice kv_result_value(const kv_result *r);
-/* The key's version: of what was read, or given by the write. 0 if there is none. */
+/* The key's version: of what was read, given by the write, or the present one where a condition
+ * failed. 0 if there is none. */
 KV_API uint64_t kv_result_version(const kv_result *r);
 /* What kv_incr() made of it; else 0. */
 KV_API int64_t kv_result_number(const kv_result *r);

@@ -155,7 +155,7 @@ static void answer_value(struct replica *r, struct request *request, struct slic
         request_reply_value(request, &result);
         return;
     case READ_HIDDEN:
-        request_reply_absent(request, read_path_at(r, request));
+        request_reply_absent(request, r->shard.version);
         return;
     case READ_CLOCK:
         read_path_wait_clock(r, request);
@@ -175,7 +175,7 @@ static void answer(struct replica *r, struct request *request, enum err e,
     if (e == ERR_OK)
         answer_value(r, request, value->data);
     else if (e == ERR_NOT_FOUND)
-        request_reply_absent(request, read_path_at(r, request));
+        request_reply_absent(request, r->shard.version);
     else if (e == ERR_NO_LEADER)
         request_reply_error(request, e, NULL, 0, NULL);
     else

@@ -48,7 +48,7 @@ static bool lease_holds(struct group *g)
 {
     uint64_t timeout = g->set->o.election_timeout_ms;
     uint64_t length = timeout * GROUP_LEASE_PERCENT / 100;
-    if (!g->set->o.read_lease || g->lease_over || g->transfer.target)
+    if (!g->set->o.read_lease || g->lease_over)
         return false;
     length = length > 2 * GROUP_TICK_MS ? length - 2 * GROUP_TICK_MS : 0;
     if (GROUP_BUG(BUG_LEASE_NO_MARGIN))

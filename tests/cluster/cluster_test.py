@@ -15,6 +15,7 @@ import apps
 import daemons
 import disks
 import faults
+import library
 import operate
 import placement
 from playground import Failed, Playground, Skipped, program
@@ -50,6 +51,7 @@ TESTS = [
     (operate.rolling_restart, {}),
     (operate.node_down, {}),
     (operate.map_backup, {}),
+    (library.examples, {"nodes": 3, "groups": 6}),
     *placement.TESTS,
     *apps.TESTS,
 ]

@@ -49,6 +49,8 @@ static const struct number_setting numbers[] = {
     UNSIGNED("split-bytes", split_bytes),
     UNSIGNED("max-groups", max_groups),
     UNSIGNED("removals", removals),
+    UNSIGNED("lease", lease),
+    UNSIGNED("apart", apart),
     UNSIGNED("sessions", sessions),
     UNSIGNED("retention-ms", retention_ms),
     DOUBLE("think-ms", think_ms),

@@ -20,6 +20,7 @@
 #define COUNTERS 6u
 #define NUMBERS 65536u
 #define TICK (5 * NS_PER_MS)
+#define SILENCE (1 * NS_PER_S)
 #define LOST 0.1   /* share of answers that are not read */
 #define TWICE 0.1  /* of requests sent to two nodes */
 #define AGAIN 0.05 /* chance, each tick and client, that an old request is sent again */
@@ -61,6 +62,7 @@ struct client {
 struct link {
     struct client *client;
     unsigned node;
+    uint64_t silent_since; /* the first request since the last answer; 0: none */
 };
 
 struct counter {
@@ -148,6 +150,7 @@ static bool read_answer(const struct op *o, const struct rpc_message *m, struct 
     uint64_t at;
     if (m->error.n > 0) {
         rpc_get_error(m->error, &e);
+        sim_log("seq %llu %s: %s (%s)", (ull)o->seq, o->key[0], err_name(e.err), e.text);
         a[0] = (struct answer){e.err, e.version, 0};
         if (e.err == ERR_CROSS_SLOT || e.err == ERR_KEY_EMPTY || e.err == ERR_NOT_A_NUMBER)
             sim_violation("%s: %s", o->key[0], err_name(e.err));
@@ -188,10 +191,12 @@ static void on_read(uint32_t i, const struct rpc_message *m)
 
 static void on_message(void *arg, struct slice message)
 {
-    struct client *c = ((struct link *)arg)->client;
+    struct link *l = arg;
+    struct client *c = l->client;
     struct rpc_message m;
     struct answer a[2] = {{ERR_OK, 0, 0}, {ERR_OK, 0, 0}};
     CHECK(rpc_decode(message, &m) == ERR_OK);
+    l->silent_since = 0;
     if (m.type != RPC_RESPONSE || sim_chance(LOST))
         return;
     if (m.msgid & READ) {
@@ -217,7 +222,8 @@ static void on_end(void *arg, enum err why)
 {
     struct link *l = arg;
     (void)why;
-    l->client->conn[l->node] = NULL;
+    if (l->client->conn[l->node] && conn_arg(l->client->conn[l->node]) == l)
+        l->client->conn[l->node] = NULL;
     free(l);
 }
 
@@ -229,13 +235,21 @@ static void send_to(struct client *c, unsigned node, struct slice bytes)
         struct link *l = mem_zalloc(sizeof *l);
         struct io_addr addr;
         char text[64];
-        *l = (struct link){c, node};
+        *l = (struct link){.client = c, .node = node};
         snprintf(text, sizeof text, "127.0.0.%u:%u", C.first + node, SIM_SHARDD_CLIENT_PORT);
         CHECK(io_addr_parse(text, &addr) == ERR_OK);
         c->conn[node] = conn_connect(C.conns, &addr, &ops, l);
     }
-    if (conn_unsent(c->conn[node]) < 64 * KIB)
+    struct link *l = conn_arg(c->conn[node]);
+    if (l->silent_since == 0)
+        l->silent_since = io_now(C.io);
+    /* A machine that lost its power is silent for ever, also when it is back. */
+    if (io_now(C.io) - l->silent_since > SILENCE) {
+        conn_abort(c->conn[node]);
+        c->conn[node] = NULL;
+    } else {
         buf_append(conn_out(c->conn[node]), bytes.p, bytes.n);
+    }
 }
 
 /* ---- requests ---- */
