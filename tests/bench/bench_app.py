@@ -2,10 +2,9 @@
 """`make bench-app`: what the promises to applications cost, measured against their absence.
 
 Each figure compares two loads, A and B, that run in turns (A B, B A, A B ...) on the same playground,
-so that what else the machine does meets both; it is the median of the ratios of the pairs. Three
-playgrounds run, two of them idle: with eight shards, the same with the read lease, and with one
-shard, whose leader does all linearizable reads alone. Prints a table; the last line says which
-targets are missed."""
+so that what else the machine does meets both; it is the median of the ratios of the pairs. Two
+playgrounds are needed where servers differ in a setting (the read lease); one of them idles while
+the other one is measured. Prints a table; the last line says which targets are missed."""
 import argparse
 import os
 import tempfile
@@ -114,16 +113,13 @@ def levels(report, args, cluster, with_lease):
                                               median([r["cpu_us"] for r in many])), flush=True)
 
 
-def measure(report, args, cluster, with_lease, one_shard):
+def measure(report, args, cluster, with_lease):
     for label, load in (("256 clients", MANY), ("64 clients x 16", DEEP)):
         throughput(report, args, cluster, "exactly-once puts, " + label, {**PUTS, **load},
                    {**PUTS, **load, "no_session": True}, "write", 0.95,
                    "%s with sessions, %s without")
     throughput(report, args, cluster, "get any, 256 clients", {**GETS, **MANY, "read": "any"},
                {**GETS, **MANY}, "read", 1.5, "%s any, %s linearizable")
-    throughput(report, args, one_shard, "get any, 256 clients, one shard",
-               {**GETS, **MANY, "read": "any"}, {**GETS, **MANY}, "read", 1.5,
-               "%s any, %s linearizable")
     lease(report, args, cluster, with_lease)
     conditional = dict(PUTS, keys=20000, load=True)
     throughput(report, args, cluster, "conditional puts, 256 clients",
@@ -148,19 +144,16 @@ def main():
     cluster = Cluster(tempfile.mkdtemp(prefix="kvbench.", dir=args.dir))
     with_lease = Cluster(tempfile.mkdtemp(prefix="kvbench.", dir=args.dir),
                          sets=("raft.read-lease=true",), first=cluster.base + 800)
-    one_shard = Cluster(tempfile.mkdtemp(prefix="kvbench.", dir=args.dir), groups=1,
-                        first=cluster.base + 1600)
     try:
-        for c in (cluster, with_lease, one_shard):
+        for c in (cluster, with_lease):
             c.start()
             c.bench(clients=64, pipeline=16, keys=100000, load=True, seconds=1)
         print("%d pairs of runs of %g s each, %d processors" % (args.runs, args.seconds,
                                                                 os.cpu_count()), flush=True)
-        measure(report, args, cluster, with_lease, one_shard)
+        measure(report, args, cluster, with_lease)
     finally:
         cluster.destroy()
         with_lease.destroy()
-        one_shard.destroy()
     missed = report.missed()
     print("%d of %d targets met%s" % (len(report.rows) - len(missed), len(report.rows),
                                       "; missed: " + ", ".join(r[0] for r in missed)
