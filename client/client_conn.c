@@ -101,8 +101,8 @@ static void put_hello(struct client_conn *c, uint32_t msgid, uint64_t now)
 void client_conn_failed(struct client_conn *c, uint64_t now)
 {
     struct client_core *core = c->core;
-    if (!breaker_failed(&c->breaker, now, &core->rng))
-        return;
+    if (c->is_map || !breaker_failed(&c->breaker, now, &core->rng))
+        return; /* the map's goes from address to address anyway */
     core->stats.breaker_opens++;
     client_core_log(core, 2, "node %u at %s keeps failing: left alone for %llu ms", c->node,
                     c->addr, (unsigned long long)((c->breaker.until - now) / NS_PER_MS));
@@ -148,6 +148,13 @@ void client_conn_forget(struct client_op *op)
     c->ring[at] = NULL;
     c->n_inflight--;
     op->conn = NULL;
+}
+
+/* ns. Clocks run apart: by a small part of the retention, until the server's is asked for again. */
+static uint64_t time_is_good_for(const struct client_conn *c)
+{
+    uint64_t part = c->retain_ms * NS_PER_MS / 8 + CONN_SILENCE_NS;
+    return part < CONN_TIME_NS ? part : CONN_TIME_NS;
 }
 
 /* The last time by the log at which a repetition is known, of a write that is sent now. */
@@ -224,7 +231,7 @@ static void encode(struct client_conn *c, struct client_op *op, uint64_t now)
     op->msgid = take_msgid(c, op);
     msg_kv_encode(&c->out, op->msgid, &req);
     op->sent_end = c->handed + (c->out.n - c->out_head);
-    if (c->retain_ms && now - c->time_asked_at >= CONN_TIME_NS)
+    if (c->retain_ms && now - c->time_asked_at >= time_is_good_for(c))
         put_hello(c, MSGID_PING, now);
 }
 
@@ -365,36 +372,32 @@ void client_core_on_closed(struct client_core *core, unsigned id, enum err why, 
 }
 
 /* What can be repeated need not wait for a node that says nothing; a write outside of a session has
- * to: it may have been applied. */
+ * to: it may have been applied. So may every write that is encoded, for what the kernel has not
+ * taken yet is sent when it does. */
 static void move_away(struct client_conn *c, uint64_t now)
 {
     struct rpc_error silent = {.err = ERR_UNREACHABLE, .text = "the node does not answer"};
     struct rpc_error unknown = {.err = ERR_UNKNOWN_OUTCOME, .maybe_applied = true};
-    struct list moved;
+    struct list sent, waiting;
     snprintf(unknown.text, sizeof(unknown.text), "%s does not answer", c->addr);
-    list_init(&moved);
+    list_init(&sent);
+    list_init(&waiting);
     for (uint32_t i = 0; i < c->ring_size; i++) {
         struct client_op *op = c->ring[i];
         if (!op || (!msg_kv_is_read(op->method) && op->write.seq == 0))
             continue;
-        bool handed = op->sent_end <= c->handed && !msg_kv_is_read(op->method);
         client_conn_forget(op);
-        if (handed)
-            op->last_err = ERR_UNKNOWN_OUTCOME;
-        else
-            op->last_err = ERR_UNREACHABLE;
-        list_push_back(&moved, &op->link);
+        list_push_back(&sent, &op->link);
     }
-    LIST_FOR(item, &c->waiting)
-    {
-        CONTAINER_OF(item, struct client_op, link)->last_err = ERR_UNREACHABLE;
-    }
-    list_splice(&moved, &c->waiting);
-    for (struct list *item; (item = list_pop_front(&moved));) {
+    list_splice(&waiting, &c->waiting);
+    for (struct list *item; (item = list_pop_front(&sent));) {
         struct client_op *op = CONTAINER_OF(item, struct client_op, link);
-        client_core_attempt_failed(c->core, op,
-                                   op->last_err == ERR_UNKNOWN_OUTCOME ? &unknown : &silent, now);
+        const struct rpc_error *e = msg_kv_is_read(op->method) ? &silent : &unknown;
+        client_core_attempt_failed(c->core, op, e, now);
     }
+    for (struct list *item; (item = list_pop_front(&waiting));)
+        client_core_attempt_failed(c->core, CONTAINER_OF(item, struct client_op, link), &silent,
+                                   now);
 }
 
 void client_conn_on_timer(struct client_conn *c, uint64_t now)

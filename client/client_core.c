@@ -148,7 +148,6 @@ void client_core_give_up(struct client_core *core, struct client_op *op, uint64_
 static void later(struct client_core *core, struct client_op *op, uint64_t hint_ms, uint64_t now)
 {
     op->hops = 0;
-    op->to_leader = false;
     set_timer(core, op, now + retry_delay(&core->rng, op->attempts, hint_ms));
 }
 
@@ -177,6 +176,7 @@ void client_core_route_op(struct client_core *core, struct client_op *op, uint64
     if (op->attempts < UINT16_MAX)
         op->attempts++;
     if (!c) {
+        op->to_leader = false; /* whoever can be reached */
         op->last_err = e == ERR_OK ? ERR_UNREACHABLE : e;
         core->want_refresh = true;
         client_map_kick(core, now);
@@ -259,7 +259,8 @@ void client_core_attempt_failed(struct client_core *core, struct client_op *op,
     if (err_class(e->err) == ERR_CLASS_REFRESH)
         core->stats.redirects++;
     op->last_err = e->err;
-    op->to_leader = e->err == ERR_NOT_LEADER;
+    /* Also from a replica that is not there yet: it answers fast, and would be asked for ever. */
+    op->to_leader = e->err == ERR_NOT_LEADER || op->follower;
     switch (retry_decide(e->err, repeatable(core, op, now), maybe, hinted, op->hops)) {
     case RETRY_NO:
         fail(core, op, e->err, maybe, e->text);
@@ -288,20 +289,16 @@ static void expire(struct client_core *core, struct client_op *op, uint64_t now)
 {
     struct client_conn *c = op->conn;
     if (c) {
-        bool handed = op->sent_end <= c->handed;
+        /* What is encoded is sent, also if the kernel has not taken it yet. */
         client_conn_forget(op);
-        if (handed) {
-            if (now - op->sent_at >= CONN_SILENCE_NS && c->last_data < op->sent_at)
-                client_conn_failed(c, now);
-            fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
-            return;
-        }
-        op->last_err = ERR_UNREACHABLE;
+        if (now - op->sent_at >= CONN_SILENCE_NS && c->last_data < op->sent_at)
+            client_conn_failed(c, now);
+        fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
+        return;
     }
     if (op->unsure) {
-        fail(
-            core, op, ERR_UNKNOWN_OUTCOME, true,
-            "it was sent, its answer was lost, and no repetition was answered within the deadline");
+        fail(core, op, ERR_UNKNOWN_OUTCOME, true,
+             "its answer was lost, and no repetition was answered within the deadline");
         return;
     }
     enum err e = op->last_err;

@@ -75,10 +75,9 @@ struct client_conn {
     bool suspect;
     bool answered; /* an op, since it is ready */
     struct breaker breaker;
-    uint64_t latency;    /* ns, smoothed, of reads that any replica answers; 0: not known */
-    uint64_t latency_at; /* when it was measured last */
-    uint64_t hello_at;   /* when the hello or the question for its time was sent */
-    uint64_t time_ms;    /* the server's clock at time_at */
+    uint64_t latency;  /* ns, smoothed, of reads that any replica answers; 0: not known */
+    uint64_t hello_at; /* when the hello or the question for its time was sent */
+    uint64_t time_ms;  /* the server's clock at time_at */
     uint64_t time_at, time_asked_at;
     uint64_t retain_ms; /* of its sessions; 0: it has none */
     char zone[LIMIT_NAME + 1];

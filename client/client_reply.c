@@ -10,15 +10,14 @@ void client_reply_saw_time(struct client_conn *c, const struct msg_hello_reply *
     c->time_at = c->core->time_at = now;
     /* So that sums of them fit: no server means more. */
     c->retain_ms = r->retain_ms < UINT32_MAX ? r->retain_ms : UINT32_MAX;
-    if (r->time_ms >= UINT64_MAX / 2)
+    if (r->time_ms == 0 || r->time_ms >= UINT64_MAX / 2)
         c->retain_ms = 0;
     snprintf(c->zone, sizeof(c->zone), "%s", r->zone);
 }
 
-static void saw_latency(struct client_conn *c, uint64_t ns, uint64_t now)
+static void saw_latency(struct client_conn *c, uint64_t ns)
 {
     c->latency = c->latency ? c->latency - c->latency / 8 + ns / 8 : ns;
-    c->latency_at = now;
 }
 
 static bool on_hello(struct client_conn *c, const struct rpc_message *m, uint64_t now)
@@ -41,7 +40,7 @@ static bool on_hello(struct client_conn *c, const struct rpc_message *m, uint64_
         return true;
     }
     client_reply_saw_time(c, &r, now);
-    saw_latency(c, now - c->hello_at, now);
+    saw_latency(c, now - c->hello_at);
     breaker_hint(&c->breaker, now); /* it lives; whether it serves is seen by the next op */
     client_conn_pump(c, now);
     return true;
@@ -61,12 +60,12 @@ static void judge(struct client_conn *c, const struct client_op *op, enum err e,
     if (err_class(e) == ERR_CLASS_UNKNOWN) {
         client_conn_failed(c, now);
         if (e == ERR_UNKNOWN_OUTCOME) /* too late by its clock, perhaps, which may have jumped */
-            c->time_asked_at = now - CONN_TIME_NS;
+            c->time_asked_at = 0;
         return;
     }
     breaker_answered(&c->breaker);
     if (op->level != KV_LEVEL_LINEARIZABLE && err_class(e) == ERR_CLASS_DONE) {
-        saw_latency(c, now - op->sent_at, now);
+        saw_latency(c, now - op->sent_at);
         c->core->stats.follower_reads += op->follower;
     }
 }
@@ -77,6 +76,9 @@ static void on_error_reply(struct client_conn *c, struct client_op *op, const st
     struct rpc_error e;
     rpc_get_error(m->error, &e);
     judge(c, op, e.err, now);
+    if (err_class(e.err) == ERR_CLASS_UNKNOWN)
+        client_core_log(c->core, 1, "node %u at %s: %s: %s", c->node, c->addr, err_name(e.err),
+                        e.text);
     if (err_class(e.err) != ERR_CLASS_DONE) {
         client_core_attempt_failed(c->core, op, &e, now);
         return;

@@ -43,24 +43,12 @@ struct apply {
     uint32_t n_buckets;
 };
 
-static bool depends(const struct command_op *op)
-{
-    return (op->flags & (COMMAND_IF_VERSION | COMMAND_IF_ABSENT)) || op->kind == COMMAND_INCR ||
-           op->kind == COMMAND_TOUCH;
-}
-
 enum err apply_needs_engine(struct slice payload, bool *out)
 {
     struct command_reader r;
     enum err e = command_open(payload, &r);
-    bool needs = false;
-    while (e == ERR_OK && r.left > 0 && !needs) {
-        struct command_op op;
-        e = command_next(&r, &op);
-        needs = e == ERR_OK && (depends(&op) || op.flags & COMMAND_MORE);
-    }
     if (e == ERR_OK)
-        *out = needs;
+        *out = r.depends;
     return e;
 }
 
@@ -247,7 +235,7 @@ static enum err plan(struct apply *a, const struct command_op *op, uint16_t slot
                          .present = op->kind != COMMAND_DELETE,
                          .has_expiry = (op->flags & COMMAND_EXPIRY) != 0,
                          .expiry_ms = op->expiry_ms};
-    if (depends(op)) {
+    if (command_depends(op)) {
         struct state s;
         enum err e = look(a, slot, op->key, &s);
         if (e != ERR_OK)
@@ -445,15 +433,12 @@ enum err apply_command(struct shard *shard, struct dedupe *dedupe, struct slice 
 {
     struct command_reader r;
     struct apply a = {shard, dedupe, db, batch, result, arg, NULL, 0, NULL, 0};
-    bool needs = false;
     enum err e = command_open(payload, &r);
-    if (e == ERR_OK)
-        e = apply_needs_engine(payload, &needs);
     if (e != ERR_OK)
         return e;
     if (r.time_ms > shard->time_ms)
         shard->time_ms = r.time_ms;
-    if (needs)
+    if (r.depends && r.left > 0)
         table_open(&a, r.left);
     for (uint32_t i = 0; e == ERR_OK && r.left > 0;) {
         struct command_op op;

@@ -6,7 +6,8 @@
 #include "common/base/limits.h"
 
 #define FORMAT_1 1u
-#define HEAD_SIZE 13u /* format, time, count */
+#define HEAD_SIZE 14u /* format, time, count, depends */
+#define DEPENDS_AT 13u
 #define OP_SIZE 8u
 #define SESSION_SIZE 20u /* without the sid */
 #define FLAGS_1 (COMMAND_IF_VERSION | COMMAND_IF_ABSENT)
@@ -18,6 +19,7 @@ void command_begin(struct buf *b)
     buf_u8(b, COMMAND_FORMAT);
     buf_u64(b, 0);
     buf_u32(b, 0);
+    buf_u8(b, 0);
 }
 
 size_t command_op_size(const struct command_op *op)
@@ -28,14 +30,30 @@ size_t command_op_size(const struct command_op *op)
            (op->kind == COMMAND_INCR ? 8u : 0u) + op->key.n + op->value.n;
 }
 
-static void put_session(struct buf *b, const struct command_op *op, bool same)
+/* Little-endian; gives where to go on. An op is written into room that was made once: it is half of
+ * what a put costs before it is proposed. */
+static uint8_t *store(uint8_t *p, uint64_t v, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        p[i] = (uint8_t)(v >> (8 * i));
+    return p + bytes;
+}
+
+static uint8_t *store_bytes(uint8_t *p, const void *bytes, size_t n)
+{
+    if (n > 0)
+        memcpy(p, bytes, n);
+    return p + n;
+}
+
+static uint8_t *store_session(uint8_t *p, const struct command_op *op, bool same)
 {
     CHECK(op->ack <= op->seq && op->seq - op->ack <= COMMAND_ACK_BEHIND);
     if (!same)
-        buf_append(b, op->sid, COMMAND_SESSION_ID);
-    buf_u64(b, op->seq);
-    buf_u32(b, (uint32_t)(op->seq - op->ack));
-    buf_u64(b, op->until_ms);
+        p = store_bytes(p, op->sid, COMMAND_SESSION_ID);
+    p = store(p, op->seq, 8);
+    p = store(p, op->seq - op->ack, 4);
+    return store(p, op->until_ms, 8);
 }
 
 void command_put_op(struct buf *b, const struct command_op *op, const uint8_t *last_sid)
@@ -44,33 +62,31 @@ void command_put_op(struct buf *b, const struct command_op *op, const uint8_t *l
     bool session = (op->flags & COMMAND_SESSION) != 0;
     bool same = session && last_sid && memcmp(last_sid, op->sid, COMMAND_SESSION_ID) == 0;
     buf_reserve(b, command_op_size(op));
-    buf_u8(b, op->kind);
-    buf_u8(b, (uint8_t)(op->flags | (same ? COMMAND_SAME : 0)));
-    buf_u16(b, (uint16_t)op->key.n);
-    buf_u32(b, (uint32_t)op->value.n);
+    if (command_depends(op))
+        b->p[DEPENDS_AT] = 1;
+    uint8_t *p = b->p + b->n;
+    *p++ = op->kind;
+    *p++ = (uint8_t)(op->flags | (same ? COMMAND_SAME : 0));
+    p = store(p, op->key.n, 2);
+    p = store(p, op->value.n, 4);
     if (op->flags & COMMAND_IF_VERSION)
-        buf_u64(b, op->if_version);
+        p = store(p, op->if_version, 8);
     if (op->flags & COMMAND_EXPIRY)
-        buf_u64(b, op->expiry_ms);
+        p = store(p, op->expiry_ms, 8);
     if (session)
-        put_session(b, op, same);
+        p = store_session(p, op, same);
     if (op->kind == COMMAND_INCR)
-        buf_u64(b, (uint64_t)op->delta);
-    buf_append(b, op->key.p, op->key.n);
-    buf_append(b, op->value.p, op->value.n);
-}
-
-static void store_le(uint8_t *p, uint64_t v, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
+        p = store(p, (uint64_t)op->delta, 8);
+    p = store_bytes(p, op->key.p, op->key.n);
+    p = store_bytes(p, op->value.p, op->value.n);
+    b->n = (size_t)(p - b->p);
 }
 
 void command_finish(struct buf *b, uint64_t time_ms, uint32_t n_ops)
 {
     CHECK(b->n >= HEAD_SIZE);
-    store_le(b->p + 1, time_ms, 8);
-    store_le(b->p + 9, n_ops, 4);
+    store(b->p + 1, time_ms, 8);
+    store(b->p + 9, n_ops, 4);
 }
 
 enum err command_open(struct slice payload, struct command_reader *out)
@@ -83,6 +99,10 @@ enum err command_open(struct slice payload, struct command_reader *out)
         return ERR_CORRUPT;
     if (format != COMMAND_FORMAT && format != FORMAT_1)
         return ERR_FORMAT;
+    uint8_t depends = format == FORMAT_1 ? 1 : cursor_u8(&r.cursor);
+    if (r.cursor.bad || depends > 1)
+        return ERR_CORRUPT;
+    r.depends = depends != 0;
     if (r.left > payload.n / OP_SIZE)
         return ERR_CORRUPT;
     *out = r;
@@ -132,6 +152,8 @@ enum err command_next(struct command_reader *r, struct command_op *out)
     op.value = cursor_bytes(c, value_size);
     if (c->bad || key_size == 0 || key_size > LIMIT_KEY || value_size > LIMIT_VALUE_MAX ||
         (op.flags & COMMAND_MORE && r->left == 1) || (op.flags & COMMAND_SAME))
+        return ERR_CORRUPT;
+    if (!r->depends && command_depends(&op))
         return ERR_CORRUPT;
     r->left--;
     *out = op;

@@ -1,6 +1,6 @@
 /* The replicated command: all writes of one group and turn, packed into one Raft entry.
  *
- *   u8 format (3)   u64 time_ms   u32 n_ops   then for each op:
+ *   u8 format (3)   u64 time_ms   u32 n_ops   u8 depends   then for each op:
  *   u8 kind   u8 flags   u16 key length   u32 value length
  *   [u64 if_version]  [u64 expiry_ms]  [session]  [i64 delta]   key   value
  *   session: [sid, 16 bytes, unless it is that of the last op that has one]
@@ -8,6 +8,8 @@
  *
  * time_ms is the log's time: max(last log time, the leader's wall clock), it never runs back. A
  * command without ops brings it up to the leader's clock.
+ * "depends" is 1 if ops depend on what is there (command_depends()), so that nobody has to walk
+ * through the command to find out.
  * A run is a sequence of ops of one slot that are all applied or none: all but its last one have
  * COMMAND_MORE. Format 1 (no sessions, no expiry) is read, too; 2 is shard_change.h's.
  * The bytes come from the WAL and from peers: decoding is bounds-checked.
@@ -51,6 +53,12 @@ void command_begin(struct buf *b);
  * the first. */
 void command_put_op(struct buf *b, const struct command_op *op, const uint8_t *last_sid);
 void command_finish(struct buf *b, uint64_t time_ms, uint32_t n_ops);
+/* What the op does is decided by what is there, or with others. */
+static inline bool command_depends(const struct command_op *op)
+{
+    return (op->flags & (COMMAND_IF_VERSION | COMMAND_IF_ABSENT | COMMAND_MORE)) != 0 ||
+           op->kind == COMMAND_INCR || op->kind == COMMAND_TOUCH;
+}
 #define COMMAND_OP_HEAD_MAX 68u
 /* Bytes that an op takes in a command, at most; COMMAND_OP_HEAD_MAX without key and value. */
 size_t command_op_size(const struct command_op *op);
@@ -59,6 +67,7 @@ struct command_reader {
     struct cursor cursor;
     uint64_t time_ms;
     uint32_t left;      /* ops still to come */
+    bool depends;       /* some of them may; ERR_CORRUPT if not and one does */
     const uint8_t *sid; /* of the last op that has one */
 };
 /* ERR_FORMAT: a newer format; ERR_CORRUPT. */

@@ -11,6 +11,7 @@
 #define BUCKETS_FIRST 16u
 #define SWEEP_BUCKETS 4u /* looked at after each command */
 #define HAS_NUMBER 0x80u
+#define RESULT_SIZE 23u
 #define KEPT_MANY 256u /* memory for more is given back when it is not needed any more */
 
 struct kept {
@@ -18,6 +19,12 @@ struct kept {
     int64_t number;
     uint16_t slot, chunk;
     uint8_t err;
+};
+
+/* Its results lie between these two numbers, which only grow apart while there are any. */
+struct chunk {
+    uint32_t n;
+    uint64_t low, high;
 };
 
 struct session {
@@ -28,7 +35,7 @@ struct session {
     /* Ascending by seq, from `first` on: they go at the front and come at the end. */
     struct kept *kept;
     uint32_t first, n, cap;
-    uint8_t *chunk_n; /* results in each chunk */
+    struct chunk *chunk_of;
     uint16_t chunks, chunk;
     uint64_t dirty_in; /* the last command that has changed `dirty_chunk` */
     uint16_t dirty_chunk;
@@ -135,7 +142,7 @@ static uint32_t at_seq(const struct session *s, uint64_t seq)
 static void drop_front(struct dedupe *d, struct session *s, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        s->chunk_n[first_of(s)[i].chunk]--;
+        s->chunk_of[first_of(s)[i].chunk].n--;
     s->first += n;
     s->n -= n;
     d->n_results -= n;
@@ -168,7 +175,7 @@ static void filter(struct dedupe *d, struct session *s, kept_fn stays, const voi
         if (stays(&k[i], arg))
             k[n++] = k[i];
         else
-            s->chunk_n[k[i].chunk]--;
+            s->chunk_of[k[i].chunk].n--;
     }
     d->n_results -= s->n - n;
     s->n = n;
@@ -197,15 +204,20 @@ static void make_room(struct session *s)
     s->first = 0;
 }
 
-static void count_in_chunk(struct session *s, uint16_t chunk)
+static void count_in_chunk(struct session *s, uint16_t number, uint64_t seq)
 {
-    if (chunk >= s->chunks) {
-        uint16_t n = (uint16_t)(chunk + 1);
-        s->chunk_n = mem_realloc(s->chunk_n, n);
-        memset(s->chunk_n + s->chunks, 0, (size_t)(n - s->chunks));
+    if (number >= s->chunks) {
+        uint16_t n = (uint16_t)(number + 1);
+        s->chunk_of = mem_realloc(s->chunk_of, n * sizeof(struct chunk));
+        memset(s->chunk_of + s->chunks, 0, (size_t)(n - s->chunks) * sizeof(struct chunk));
         s->chunks = n;
     }
-    s->chunk_n[chunk]++;
+    struct chunk *c = &s->chunk_of[number];
+    if (c->n == 0 || seq < c->low)
+        c->low = seq;
+    if (c->n == 0 || seq > c->high)
+        c->high = seq;
+    c->n++;
 }
 
 /* Once there, a result stays as it is. */
@@ -220,15 +232,15 @@ static void insert(struct dedupe *d, struct session *s, const struct kept *new)
     *k = *new;
     s->n++;
     d->n_results++;
-    count_in_chunk(s, new->chunk);
+    count_in_chunk(s, new->chunk, new->seq);
 }
 
 /* Where the next result goes: on with the present chunk, or one that is free. */
 static uint16_t next_chunk(struct session *s)
 {
-    if (s->chunk < s->chunks && s->chunk_n[s->chunk] >= DEDUPE_CHUNK) {
+    if (s->chunk < s->chunks && s->chunk_of[s->chunk].n >= DEDUPE_CHUNK) {
         uint16_t free_one = 0;
-        while (free_one < s->chunks && s->chunk_n[free_one] > 0)
+        while (free_one < s->chunks && s->chunk_of[free_one].n > 0)
             free_one++;
         s->chunk = free_one;
     }
@@ -238,7 +250,7 @@ static uint16_t next_chunk(struct session *s)
 static void free_session(struct session *s)
 {
     free(s->kept);
-    free(s->chunk_n);
+    free(s->chunk_of);
     free(s);
 }
 
@@ -342,26 +354,39 @@ void dedupe_record(struct dedupe *d, const struct command_op *op, uint16_t slot,
 
 /* ---- rows ---- */
 
+static void put_result(struct buf *row, const struct kept *k, uint64_t expiry)
+{
+    uint64_t before = expiry - k->until_ms; /* if it is more, the result is over anyway */
+    uint64_t short_before = before < UINT32_MAX ? before : UINT32_MAX;
+    uint8_t *p = buf_extend(row, k->number ? RESULT_SIZE + 8u : RESULT_SIZE);
+    for (unsigned i = 0; i < 8; i++) {
+        p[i] = (uint8_t)(k->seq >> (8 * i));
+        p[15 + i] = (uint8_t)(k->version >> (8 * i));
+    }
+    p[8] = (uint8_t)k->slot;
+    p[9] = (uint8_t)(k->slot >> 8);
+    p[10] = (uint8_t)(k->err | (k->number ? HAS_NUMBER : 0));
+    for (unsigned i = 0; i < 4; i++)
+        p[11 + i] = (uint8_t)(short_before >> (8 * i));
+    for (unsigned i = 0; i < 8 && k->number; i++)
+        p[RESULT_SIZE + i] = (uint8_t)((uint64_t)k->number >> (8 * i));
+}
+
 static void put_row(struct dedupe *d, const struct session *s, uint16_t chunk, uint64_t group,
                     uint16_t first_slot, struct engine_batch *batch)
 {
     uint8_t key[ENGINE_SESSION_KEY], raw[ENGINE_VALUE_HEAD_MAX];
     uint64_t expiry = s->until_max + 1;
     struct engine_value_head head = {.version = group, .has_expiry = true, .expiry_ms = expiry};
+    const struct chunk *c = chunk < s->chunks ? &s->chunk_of[chunk] : NULL;
     buf_clear(&d->row);
     buf_u64(&d->row, s->floor);
-    for (uint32_t i = 0; i < s->n; i++) {
+    for (uint32_t i = c ? at_seq(s, c->low) : s->n; i < s->n; i++) {
         const struct kept *k = &first_of(s)[i];
-        if (k->chunk != chunk)
-            continue;
-        uint64_t before = expiry - k->until_ms; /* if it is more, the result is over anyway */
-        buf_u64(&d->row, k->seq);
-        buf_u16(&d->row, k->slot);
-        buf_u8(&d->row, (uint8_t)(k->err | (k->number ? HAS_NUMBER : 0)));
-        buf_u32(&d->row, before < UINT32_MAX ? (uint32_t)before : UINT32_MAX);
-        buf_u64(&d->row, k->version);
-        if (k->number)
-            buf_u64(&d->row, (uint64_t)k->number);
+        if (k->seq > c->high)
+            break;
+        if (k->chunk == chunk)
+            put_result(&d->row, k, expiry);
     }
     engine_batch_put2(batch, engine_key_session(key, first_slot, s->sid, chunk),
                       engine_value_encode(raw, &head), buf_slice(&d->row));
@@ -469,12 +494,12 @@ static void put_all(struct dedupe *d, struct session *s, uint64_t group, uint16_
                     struct engine_batch *batch)
 {
     uint32_t chunks = (s->n + DEDUPE_CHUNK - 1) / DEDUPE_CHUNK;
-    free(s->chunk_n);
-    s->chunk_n = NULL;
+    free(s->chunk_of);
+    s->chunk_of = NULL;
     s->chunks = s->chunk = 0;
     for (uint32_t i = 0; i < s->n; i++) {
         first_of(s)[i].chunk = (uint16_t)(i / DEDUPE_CHUNK);
-        count_in_chunk(s, (uint16_t)(i / DEDUPE_CHUNK));
+        count_in_chunk(s, (uint16_t)(i / DEDUPE_CHUNK), first_of(s)[i].seq);
     }
     for (uint32_t i = 0; i < (chunks ? chunks : 1); i++)
         put_row(d, s, (uint16_t)i, group, first_slot, batch);

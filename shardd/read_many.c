@@ -106,9 +106,11 @@ static void answer(struct read_many *m)
     struct request *request = m->request;
     struct msg_kv_item *items = mem_alloc(m->n * sizeof *items);
     enum read_look worst = READ_VALUE;
+    uint64_t at = request->at;
     for (uint32_t i = 0; i < m->n; i++) {
         enum read_look l = look(m, i, &items[i]);
         worst = l > worst ? l : worst;
+        at = items[i].result.version > at ? items[i].result.version : at;
     }
     if (worst == READ_CLOCK)
         read_path_wait_clock(r, request);
@@ -118,7 +120,7 @@ static void answer(struct read_many *m)
         request_reply_error(request, ERR_INTERNAL, "the storage engine failed to read a key", 0,
                             NULL);
     else
-        request_reply_values(request, items, m->n, read_path_at(r, request));
+        request_reply_values(request, items, m->n, at);
     free(items);
 }
 

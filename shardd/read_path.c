@@ -129,9 +129,11 @@ void read_path_role_changed(struct replica *r)
 
 /* ---- answers ---- */
 
-uint64_t read_path_at(const struct replica *r, const struct request *request)
+uint64_t read_path_at(const struct request *request, uint64_t version)
 {
-    return request->level == KV_LEVEL_LINEARIZABLE ? 0 : r->shard.version;
+    if (request->level == KV_LEVEL_LINEARIZABLE)
+        return 0;
+    return request->at > version ? request->at : version;
 }
 
 void read_path_redirect(const struct replica *r, struct request *request)
@@ -151,11 +153,11 @@ static void answer_value(struct replica *r, struct request *request, struct slic
     struct msg_kv_result result;
     switch (read_path_look(r, request, raw, &result)) {
     case READ_VALUE:
-        result.at = read_path_at(r, request);
+        result.at = read_path_at(request, result.version);
         request_reply_value(request, &result);
         return;
     case READ_HIDDEN:
-        request_reply_absent(request, r->shard.version);
+        request_reply_absent(request, request->at);
         return;
     case READ_CLOCK:
         read_path_wait_clock(r, request);
@@ -175,7 +177,7 @@ static void answer(struct replica *r, struct request *request, enum err e,
     if (e == ERR_OK)
         answer_value(r, request, value->data);
     else if (e == ERR_NOT_FOUND)
-        request_reply_absent(request, r->shard.version);
+        request_reply_absent(request, request->at);
     else if (e == ERR_NO_LEADER)
         request_reply_error(request, e, NULL, 0, NULL);
     else
@@ -250,6 +252,7 @@ void read_path_serve(struct replica *r, struct request *request)
 {
     uint8_t raw[ENGINE_KEY_MAX];
     struct engine_value value;
+    request->at = r->shard.version;
     /* A replica that broke in this very turn lacks what counts as applied. */
     if (r->state != REPLICA_RUNNING) {
         answer(r, request, ERR_NO_LEADER, NULL);

@@ -67,7 +67,8 @@ void read_path_wait_clock(struct replica *r, struct request *request);
 void read_path_redirect(const struct replica *r, struct request *request);
 /* Reads the engine and answers; the request is confirmed. */
 void read_path_serve(struct replica *r, struct request *request);
-/* "at" of the answer; 0: it is not asked for. */
-uint64_t read_path_at(const struct replica *r, const struct request *request);
+/* "at" of an answer with a value of this version; 0: it is not asked for. Not the position of now:
+ * while a disk was read, keys may have been written that were found absent, or older. */
+uint64_t read_path_at(const struct request *request, uint64_t version);
 
 #endif

@@ -49,6 +49,7 @@ struct request {
     bool pinned;                  /* an offload thread works on it: its deadline must wait */
     uint32_t n;                   /* mget: number of keys */
     uint64_t token, staleness_ms; /* of a read, as in msg_kv_request */
+    uint64_t at;                  /* of a read: the shard's position when it began */
     uint32_t key_size;
     uint8_t key[]; /* of reads only; mget: its items, raw */
 };

@@ -57,6 +57,7 @@ sim_scenarios = $(foreach f,$(1),--scenario $(f))
 
 SIM_BUGS_READS := read-moved
 SIM_BUGS_LEASE := lease-no-margin
+SIM_BUGS_LEVELS := follower-reads-local
 SIM_BUGS_COUNT := dedupe-off expiry-local-clock
 SIM_OPERATORS := $(addprefix tests/sim/scenarios/full-,operators.scn moves.scn splits.scn stale.scn)
 
@@ -84,6 +85,7 @@ sim-bugs: $(BUILD)/bin/sim
 	@$(call sim_bugs,$(SIM_BUGS_MOVES),$(SIM_OPERATORS),1500)
 	@$(call sim_bugs,$(SIM_BUGS_READS),tests/sim/scenarios/full-reads.scn,100)
 	@$(call sim_bugs,$(SIM_BUGS_LEASE),tests/sim/scenarios/raft-lease.scn,400)
+	@$(call sim_bugs,$(SIM_BUGS_LEVELS),tests/sim/scenarios/full-levels.scn,100)
 	@$(call sim_bugs,$(SIM_BUGS_COUNT),tests/sim/scenarios/full-count.scn,100)
 
 # ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----

@@ -52,6 +52,7 @@ TESTS = [
     (operate.node_down, {}),
     (operate.map_backup, {}),
     (library.examples, {"nodes": 3, "groups": 6}),
+    (library.exactly_once, {}),
     *placement.TESTS,
     *apps.TESTS,
 ]

@@ -51,6 +51,7 @@ static const struct number_setting numbers[] = {
     UNSIGNED("removals", removals),
     UNSIGNED("lease", lease),
     UNSIGNED("apart", apart),
+    UNSIGNED("levels", levels),
     UNSIGNED("sessions", sessions),
     UNSIGNED("retention-ms", retention_ms),
     DOUBLE("think-ms", think_ms),

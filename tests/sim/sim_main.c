@@ -70,6 +70,7 @@ static const struct {
     {"destroy-early", 0, 0, 0},
     {"map-goes-back", 0, 0, 0},
     {"read-moved", 0, 0, SHARD_BUG_READ_MOVED},
+    {"follower-reads-local", 0, 0, SHARD_BUG_FOLLOWER_LOCAL},
     {"dedupe-off", 0, 0, SHARD_BUG_DEDUPE},
     {"expiry-local-clock", 0, 0, SHARD_BUG_EXPIRY},
 };

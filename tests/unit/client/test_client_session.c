@@ -257,6 +257,39 @@ START_TEST(without_a_session)
 }
 END_TEST
 
+/* Encoded is as good as sent: the kernel takes it when it can. */
+START_TEST(what_is_encoded_may_be_applied)
+{
+    static struct op first, stuck, moved;
+    struct asked a;
+    submit(&first, KV_METHOD_PUT, "k", 5000);
+    give_map(1);
+    ck_assert(next_asked(100, &a));
+    send_limit = 0;
+    submit(&stuck, KV_METHOD_PUT, "k", 100);
+    submit(&moved, KV_METHOD_PUT, "k", 5000);
+    advance(120);
+    ck_assert_int_eq(stuck.answers, 1);
+    ck_assert(stuck.maybe);
+    wires[a.conn].mute = true; /* the node stalls: the others go elsewhere, with their numbers */
+    uint64_t number[2];
+    for (int i = 0; i < 100 && send_limit == 0; i++) {
+        advance(10);
+        if (conn_to("10.1.0.2:1") || conn_to("10.1.0.3:1"))
+            send_limit = SIZE_MAX;
+    }
+    uint32_t stalled = a.node;
+    for (int i = 0; i < 2; i++) {
+        ck_assert(next_asked(3000, &a));
+        ck_assert_uint_ne(a.node, stalled);
+        number[i] = a.q.seq;
+        reply_version(&a, 5);
+    }
+    ck_assert_uint_eq(number[0] + number[1], 1 + 3);
+    ck_assert(first.err == ERR_OK && moved.err == ERR_OK);
+}
+END_TEST
+
 /* ---- weaker reads ---- */
 
 static void submit_read(struct op *o, const char *key, enum kv_read_level level)
@@ -432,6 +465,32 @@ START_TEST(a_replica_that_cannot_sends_it_to_the_leader)
 }
 END_TEST
 
+/* A replica that is not there yet answers fast, and is near: it must not be asked for ever. */
+START_TEST(a_replica_that_is_not_ready)
+{
+    static const enum err errors[] = {ERR_NOT_READY, ERR_BUSY, ERR_INTERNAL, ERR_TIMEOUT};
+    static struct op o;
+    struct asked a;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        submit_read(&o, "k", KV_LEVEL_ANY);
+        if (i == 0)
+            give_map(1);
+        int asked = 0;
+        while (!o.answers) {
+            struct rpc_error e = {.err = errors[i]};
+            ck_assert(next_asked(1000, &a));
+            asked++;
+            if (a.node == 1) /* the leader */
+                reply_value(&a, 1, 1);
+            else
+                reply_error(&a, &e);
+        }
+        ck_assert_int_le(asked, 2);
+        ck_assert_int_eq(o.err, ERR_OK);
+    }
+}
+END_TEST
+
 static void give_zones(uint32_t near)
 {
     struct shard_map m;
@@ -512,11 +571,13 @@ int main(void)
     tcase_add_test(t, too_late_to_be_known);
     tcase_add_test(t, never_repeated_to_a_server_without_sessions);
     tcase_add_test(t, without_a_session);
+    tcase_add_test(t, what_is_encoded_may_be_applied);
     tcase_add_test(t, reads_ask_for_what_was_seen);
     tcase_add_test(t, tokens_travel);
     tcase_add_test(t, equal_replicas_share_reads);
     tcase_add_test(t, slow_replicas_are_left_out);
     tcase_add_test(t, a_replica_that_cannot_sends_it_to_the_leader);
+    tcase_add_test(t, a_replica_that_is_not_ready);
     tcase_add_test(t, the_own_zone_first);
     tcase_add_test(t, a_failing_node_is_left_alone);
     suite_add_tcase(s, t);

@@ -534,13 +534,11 @@ END_TEST
 /* Entries of format 1 are in logs of an older release. */
 START_TEST(old_format)
 {
-    struct command_op op = put("a", "1", COMMAND_IF_ABSENT, 0);
+    static const uint8_t old[] = {1, 232, 3, 0, 0, 0, 0, 0, 0,   1,  0, 0, 0, /* head */
+                                  1, 2,   1, 0, 1, 0, 0, 0, 'a', '1'};        /* put if absent */
     struct buf b = {0};
     struct outcome o = {0};
-    command_begin(&b);
-    command_put_op(&b, &op, NULL);
-    command_finish(&b, now, 1);
-    b.p[0] = 1;
+    buf_append(&b, old, sizeof old);
     ck_assert_int_eq(apply_command(&shard, dedupe, buf_slice(&b), db, batch, on_result, &o),
                      ERR_OK);
     ck_assert_int_eq(o.err[0], ERR_OK);

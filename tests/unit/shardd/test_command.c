@@ -105,6 +105,20 @@ START_TEST(truncations_are_refused)
 }
 END_TEST
 
+/* The head says that no op depends on anything. */
+START_TEST(head_must_fit)
+{
+    struct buf b = {0};
+    pack(&b);
+    ck_assert_int_eq(walk(buf_slice(&b)), ERR_OK);
+    b.p[13] = 0;
+    ck_assert_int_eq(walk(buf_slice(&b)), ERR_CORRUPT);
+    b.p[13] = 2;
+    ck_assert_int_eq(walk(buf_slice(&b)), ERR_CORRUPT);
+    buf_close(&b);
+}
+END_TEST
+
 static enum err walk_one(uint8_t kind, uint8_t flags)
 {
     struct buf b = {0};
@@ -112,8 +126,9 @@ static enum err walk_one(uint8_t kind, uint8_t flags)
     command_begin(&b);
     command_put_op(&b, &op, NULL);
     command_finish(&b, 1, 1);
-    b.p[13] = kind;
-    b.p[14] = flags;
+    b.p[13] = 1; /* it may depend */
+    b.p[14] = kind;
+    b.p[15] = flags;
     enum err e = walk(buf_slice(&b));
     buf_close(&b);
     return e;
@@ -153,6 +168,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, round_trip);
     tcase_add_test(t, truncations_are_refused);
+    tcase_add_test(t, head_must_fit);
     tcase_add_test(t, unknown_is_refused);
     tcase_add_test(t, mutations_do_no_harm);
     suite_add_tcase(s, t);
