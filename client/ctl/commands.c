@@ -109,7 +109,7 @@ const struct ctl_command ctl_commands[] = {
      "the\n"
      "current directory), which is removed afterwards.\n",
      cmd_doctor},
-    {"cluster init", "[--groups N] [--replicas 3]", "lay out a new cluster's groups, once", NULL,
+    {"cluster init", "[--groups N] [--replicas 1|3|5]", "lay out a new cluster's groups, once", NULL,
      cmd_cluster_init},
     {"cluster members", "", "list the members of placementd", NULL, cmd_cluster_members},
     {"cluster member add", "ID IP:PORT", "add a member to placementd",
