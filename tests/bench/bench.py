@@ -53,9 +53,9 @@ def median(values):
 class Cluster:
     """A playground of its own; the settings of `sets` are kept through stop and start."""
 
-    def __init__(self, directory, groups=8, nodes=3, sets=()):
+    def __init__(self, directory, groups=8, nodes=3, sets=(), first=17000):
         self.dir = directory
-        self.base = free_base(520)
+        self.base = free_base(520, first)
         self.groups, self.nodes = groups, nodes
         self.sets = sets
 

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+import apps
 import daemons
 import disks
 import faults
@@ -59,6 +60,7 @@ TESTS = [
     *transcript.TESTS,
     *members.TESTS,
     *recover.TESTS,
+    *apps.TESTS,
 ]
 
 
