@@ -387,6 +387,7 @@ static void init(struct server *s, const struct settings *settings, struct data_
 {
     memset(s, 0, sizeof(*s));
     s->settings = settings;
+    s->sessions_max = SESSION_MAX;
     s->dir = dir;
     s->members = settings->members;
     s->self = members_find(&s->members, settings->self->id);

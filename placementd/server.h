@@ -34,7 +34,7 @@ struct server {
     struct msg_step *steps; /* scratch: one reply's, HEARTBEAT_STEPS_MAX; owned */
     struct map_view view;
     struct list sessions; /* struct session.link */
-    unsigned n_sessions;
+    unsigned n_sessions, sessions_max;
     struct list requests; /* struct request.link: waiting for a read or a command */
     unsigned n_requests;
     struct io_timer tick;

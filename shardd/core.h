@@ -34,6 +34,7 @@ struct node_options {
     const char *name, *zone, *host;
     uint64_t incarnation;
     unsigned cores;
+    unsigned clients; /* connections of a core; 0: LIMIT_CONNECTIONS */
     uint64_t key_max, value_max;
     uint64_t wal_segment_size;
     uint64_t log_memory; /* of the node; divided among the cores */

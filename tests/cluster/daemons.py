@@ -4,6 +4,7 @@ import resource
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import time
 
@@ -95,6 +96,51 @@ def few_file_handles():
         return ""
     finally:
         shutil.rmtree(top, ignore_errors=True)
+
+
+def clients_take_all_files(c):
+    """Idle clients open more connections than a node may have files: the logs still get theirs."""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    c.stop("n1")
+    before = len(c.log("n1"))
+    with open(os.path.join(c.dir, "log", "n1.log"), "a") as log:
+        p = subprocess.Popen([os.path.join(BIN, "shardd"), *c.shardd_args("n1")], stdout=log,
+                             stderr=log, preexec_fn=few)
+    c.children.append(p)
+    c.wait_log("n1", "ready", after=before)
+    idle = []
+    try:
+        for _ in range(1200):
+            s = socket.create_connection(("127.0.0.1", c.base + 1))
+            s.setblocking(False)
+            idle.append(s)
+        time.sleep(1)
+        refused_now = sum(1 for s in idle if ended(s))
+        value = "v" * 500000
+        for i in range(160):  # the log needs another segment
+            c.ctl("put", "k%d" % i, "-", stdin=value)
+        check(p.poll() is None, "n1 has ended: exit %s\n%s" % (p.returncode, c.tail("n1")))
+        held = len(os.listdir("/proc/%d/fd" % p.pid))
+        c.wait_healthy()
+        check(held < 1024, "n1 has %d files open, all that it may have" % held)
+        check(refused_now >= 600, "only %d of 1200 connections were refused" % refused_now)
+    finally:
+        for s in idle:
+            s.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return "%d of 1200 refused, %d files open" % (refused_now, held)
+
+
+def ended(s):
+    try:
+        return s.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 # ---- hostile bytes ----
