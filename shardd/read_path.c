@@ -114,6 +114,7 @@ static void offload(struct replica *r, struct request *request)
     struct read_work *w = mem_zalloc(sizeof *w);
     w->work.run = work_run;
     w->work.done = work_done;
+    w->work.class = IO_WORK_URGENT;
     w->replica = r;
     w->request = request;
     w->range = r->shard.epoch.range;

@@ -70,7 +70,8 @@ static void discard(struct split_prep *p)
     if (p->db) {
         engine_close(p->db);
         struct remove_work *w = mem_zalloc(sizeof *w);
-        w->work = (struct io_work){.run = remove_run, .done = remove_done};
+        w->work =
+            (struct io_work){.run = remove_run, .done = remove_done, .class = IO_WORK_LONG};
         w->core = c;
         snprintf(w->path, sizeof w->path, "%.3000s.%llu.%llu.gone", p->path,
                  (ull)p->parent->shard.group, (ull)c->ticks);

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <stdio.h>
@@ -259,6 +260,64 @@ START_TEST(offload_runs_and_reports)
 }
 END_TEST
 
+/* ---- classes of work ---- */
+
+static sem_t gate;
+static unsigned passed[IO_WORK_LONG + 1];
+
+static void gated_run(struct io_work *w)
+{
+    (void)w;
+    while (sem_wait(&gate) != 0)
+        ;
+}
+
+static void quick_run(struct io_work *w)
+{
+    (void)w;
+}
+
+static void class_done(struct io_work *w)
+{
+    passed[w->class]++;
+    io_stop(io);
+}
+
+/* Two threads, and more long work than that: it leaves one to the rest; and when both are taken
+ * urgent work still gets done. */
+START_TEST(long_work_leaves_room)
+{
+    struct io_work longs[3], normal[3], urgent[2];
+    memset(passed, 0, sizeof passed);
+    ck_assert_int_eq(sem_init(&gate, 0, 0), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        longs[i] = (struct io_work){.run = gated_run, .done = class_done, .class = IO_WORK_LONG};
+        io_offload(io, &longs[i]);
+    }
+    normal[0] = (struct io_work){.run = quick_run, .done = class_done};
+    io_offload(io, &normal[0]);
+    io_run(io);
+    ck_assert_uint_eq(passed[IO_WORK_NORMAL], 1);
+    for (unsigned i = 1; i < 3; i++) {
+        normal[i] = (struct io_work){.run = gated_run, .done = class_done};
+        io_offload(io, &normal[i]);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        urgent[i] = (struct io_work){.run = quick_run, .done = class_done, .class = IO_WORK_URGENT};
+        io_offload(io, &urgent[i]);
+    }
+    while (passed[IO_WORK_URGENT] < 2)
+        io_run(io);
+    ck_assert_uint_eq(passed[IO_WORK_NORMAL], 1);
+    ck_assert_uint_eq(passed[IO_WORK_LONG], 0);
+    for (unsigned i = 0; i < 5; i++)
+        sem_post(&gate);
+    while (passed[IO_WORK_LONG] < 3 || passed[IO_WORK_NORMAL] < 3)
+        io_run(io);
+    sem_destroy(&gate);
+}
+END_TEST
+
 /* ---- files ---- */
 
 struct file_op {
@@ -468,6 +527,7 @@ int main(void)
     tcase_add_test(t, mail_arrives_in_order);
     tcase_add_test(t, another_thread_stops_it);
     tcase_add_test(t, offload_runs_and_reports);
+    tcase_add_test(t, long_work_leaves_room);
     tcase_add_test(t, durable_write);
     tcase_add_test(t, durable_write_by_dsync);
     tcase_add_test(t, failed_write_fails_once);
