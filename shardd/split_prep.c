@@ -70,8 +70,7 @@ static void discard(struct split_prep *p)
     if (p->db) {
         engine_close(p->db);
         struct remove_work *w = mem_zalloc(sizeof *w);
-        w->work =
-            (struct io_work){.run = remove_run, .done = remove_done, .class = IO_WORK_LONG};
+        w->work = (struct io_work){.run = remove_run, .done = remove_done, .class = IO_WORK_LONG};
         w->core = c;
         snprintf(w->path, sizeof w->path, "%.3000s.%llu.%llu.gone", p->path,
                  (ull)p->parent->shard.group, (ull)c->ticks);
@@ -231,7 +230,8 @@ void split_prep_tick(struct replica *r)
         split_prep_drop(r);
         return;
     }
-    if (p->stage != WAITING || r->busy_offload || r->checkpoints > 0 || r->install || c->stage > 0)
+    if (p->stage != WAITING || r->busy_offload || r->checkpointing > 0 || r->install ||
+        c->stage > 0)
         return;
     p->stage = MAKING;
     r->busy_offload = true;
