@@ -1,6 +1,7 @@
 /* A few threads for calls that block: first come first served within a class of work. Long work has
  * one thread at most, so with two there is always one for the rest; and one thread takes nothing
- * but urgent work: the log must get its next segment while others read gigabytes. */
+ * but urgent work: the log must get its next segment while others read gigabytes. The others take
+ * urgent work and the rest in turns, so that many reads do not keep a flush from running. */
 #include "common/io/uring_impl.h"
 
 #include <signal.h>
@@ -9,31 +10,41 @@
 
 #include "common/base/check.h"
 
-/* What this thread is to do next; NULL: nothing now. Under the lock. */
-static struct io_work *take(struct uring_pool *pool, bool urgent_only)
+static struct list *take_other(struct uring_pool *pool)
 {
-    struct list *item = list_pop_front(&pool->queue[IO_WORK_URGENT]);
-    if (item == NULL && !urgent_only && !pool->in_long) {
+    struct list *item = NULL;
+    if (!pool->in_long) {
         item = list_pop_front(&pool->queue[IO_WORK_LONG]);
         pool->in_long = item != NULL;
     }
+    return item != NULL ? item : list_pop_front(&pool->queue[IO_WORK_NORMAL]);
+}
+
+/* What this thread is to do next; NULL: nothing now. Under the lock. */
+static struct io_work *take(struct uring_pool *pool, bool urgent_only, bool urgent_last)
+{
+    struct list *item = urgent_last && !urgent_only ? take_other(pool) : NULL;
+    if (item == NULL)
+        item = list_pop_front(&pool->queue[IO_WORK_URGENT]);
     if (item == NULL && !urgent_only)
-        item = list_pop_front(&pool->queue[IO_WORK_NORMAL]);
+        item = take_other(pool);
     return item != NULL ? CONTAINER_OF(item, struct io_work, link) : NULL;
 }
 
 static void work_through(struct io *io, bool urgent_only)
 {
     struct uring_pool *pool = &io->pool;
+    bool was_urgent = false;
     for (;;) {
         struct io_work *w;
         pthread_mutex_lock(&pool->lock);
-        while ((w = take(pool, urgent_only)) == NULL && !pool->stop)
+        while ((w = take(pool, urgent_only, was_urgent)) == NULL && !pool->stop)
             pthread_cond_wait(&pool->more, &pool->lock);
         pthread_mutex_unlock(&pool->lock);
         if (w == NULL)
             return;
         bool is_long = w->class == IO_WORK_LONG;
+        was_urgent = w->class == IO_WORK_URGENT;
         w->run(w);
         uring_inbox_put_done(io, w); /* w may be gone from here on */
         if (!is_long)

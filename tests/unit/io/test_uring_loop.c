@@ -318,6 +318,44 @@ START_TEST(long_work_leaves_room)
 }
 END_TEST
 
+static void more_urgent(struct io_work *w)
+{
+    passed[IO_WORK_URGENT]++;
+    io_offload(io, w);
+}
+
+static void short_run(struct io_work *w)
+{
+    (void)w;
+    usleep(1000);
+}
+
+/* Reads without end: the rest is not kept waiting by them. */
+START_TEST(urgent_work_leaves_room)
+{
+    enum { MANY = 50 };
+    struct io_work urgent[MANY], normal[5];
+    memset(passed, 0, sizeof passed);
+    for (unsigned i = 0; i < MANY; i++) {
+        urgent[i] =
+            (struct io_work){.run = short_run, .done = more_urgent, .class = IO_WORK_URGENT};
+        io_offload(io, &urgent[i]);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        normal[i] = (struct io_work){.run = short_run, .done = class_done};
+        io_offload(io, &normal[i]);
+    }
+    while (passed[IO_WORK_NORMAL] < 5)
+        io_run(io);
+    ck_assert_uint_lt(passed[IO_WORK_URGENT], 3 * MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        urgent[i].done = class_done;
+    passed[IO_WORK_URGENT] = 0;
+    while (passed[IO_WORK_URGENT] < MANY)
+        io_run(io);
+}
+END_TEST
+
 /* ---- files ---- */
 
 struct file_op {
@@ -528,6 +566,7 @@ int main(void)
     tcase_add_test(t, another_thread_stops_it);
     tcase_add_test(t, offload_runs_and_reports);
     tcase_add_test(t, long_work_leaves_room);
+    tcase_add_test(t, urgent_work_leaves_room);
     tcase_add_test(t, durable_write);
     tcase_add_test(t, durable_write_by_dsync);
     tcase_add_test(t, failed_write_fails_once);
