@@ -239,6 +239,8 @@ static void on_tick(struct io_timer *t)
         found(s);
         if (s->ticks % 5 == 0 && s->fsm.cluster.founded)
             record_members(s);
+        if (s->ticks % 100 == 0)
+            liveness_forget(&s->live, &s->fsm.cluster);
         liveness_tell(&s->live, &s->fsm.cluster, io_now(s->io), tell_node, s);
         struct driver_moment now = server_moment(s);
         driver_turn(&s->driver, &now);
