@@ -62,6 +62,7 @@ static void core_turn(void *arg)
 {
     struct core *c = arg;
     c->stats.turns++;
+    c->turn_values = 0;
     struct list *item;
     while ((item = list_pop_front(&c->dirty))) {
         struct replica *r = CONTAINER_OF(item, struct replica, dirty);

@@ -98,6 +98,7 @@ struct core {
     struct list requests; /* all unanswered */
     unsigned n_requests;
     uint64_t request_bytes;
+    uint64_t turn_values; /* bytes of values that this turn has answered with */
     uint64_t next_deadline;
 
     struct io_timer tick; /* 100 ms: deadlines, maintenance */

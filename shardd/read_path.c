@@ -8,6 +8,10 @@
 #include "shardd/engine_key.h"
 #include "shardd/handover.h"
 
+/* Bytes of values that a turn answers with: copying more would keep heartbeats waiting. The rest
+ * asks again in the next turn. */
+#define TURN_VALUES (16 * MIB)
+
 /* The gets of one turn of a replica, waiting for one ReadIndex. */
 struct read_batch {
     struct group_read read;
@@ -143,6 +147,13 @@ static void serve(struct replica *r, struct request *request)
         engine_value_close(&value);
 }
 
+static void put_off(struct replica *r, struct list *requests)
+{
+    list_splice(&r->reads.gathered, requests);
+    replica_mark_dirty(r);
+    io_again(r->core->io);
+}
+
 static void on_read(struct group_read *read, enum err result)
 {
     struct read_batch *b = CONTAINER_OF(read, struct read_batch, read);
@@ -162,6 +173,8 @@ static void on_read(struct group_read *read, enum err result)
             serve(r, request);
         else
             request_reply_error(request, result, NULL, 0, &desc);
+        if (result == ERR_OK && r->core->turn_values > TURN_VALUES && !list_empty(&b->requests))
+            put_off(r, &b->requests);
     }
     b->next_free = r->reads.free;
     r->reads.free = b;

@@ -140,6 +140,7 @@ void request_reply_value(struct request *r, struct slice value, uint64_t version
         a.mail->value = true;
     }
     msg_kv_put_get_result(a.out, r->msgid, value, version);
+    r->core->turn_values += value.n;
     if (r->session && r->session->conn)
         conn_count(r->session->conn);
     answer_end(&a, r->core, r->remote_core);
