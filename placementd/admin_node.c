@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "placementd/admin_internal.h"
+#include "placementd/cluster_index.h"
 
 #define MAINTENANCE_MAX_MS (7ULL * 24 * 3600 * 1000)
 
@@ -110,20 +111,11 @@ static enum err undrain(const struct admin_world *w, struct admin_call *c,
     return set_state(w, c, n, CLUSTER_NODE_IN, n->maintenance_until_ms);
 }
 
-static uint32_t replicas_on(const struct cluster *c, uint32_t node)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < c->n_groups; i++)
-        for (uint32_t k = 0; k < c->groups[i].desc.n_replicas; k++)
-            n += c->groups[i].desc.replica[k].node == node;
-    return n;
-}
-
 static enum err remove_node(const struct admin_world *w, struct admin_call *c,
                             const struct cluster_node *n, struct admin_why why)
 {
     const struct cluster *cl = w->m.cluster;
-    uint32_t held = replicas_on(cl, n->id), from, to;
+    uint32_t held = cluster_replicas_on(cl, n->id), from, to;
     if (n->state == CLUSTER_NODE_REMOVED)
         return admin_refuse(why, ERR_REFUSED, "%s (node %u) is removed already", n->name, n->id);
     if (held && n->state == CLUSTER_NODE_LOST)

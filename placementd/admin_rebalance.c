@@ -117,10 +117,11 @@ static enum err apply(const struct admin_world *w, struct admin_call *c, struct 
     }
     plan_view_close(&picture);
     if (later) {
-        snprintf(text, sizeof(text),
-                 "%u can only follow once these are done: then plan again, or leave it to "
-                 "balancing",
-                 later);
+        snprintf(
+            text, sizeof(text),
+            "%u of the plan can only follow once these are done: then plan again, or leave them to "
+            "balancing",
+            later);
         admin_note_refused(c, text);
     }
     if (e == ERR_OK && c->n_pending == 0)

@@ -5,6 +5,7 @@
 
 #include "common/raft/group.h"
 #include "placementd/admin_internal.h"
+#include "placementd/cluster_index.h"
 
 #define LINES_MAX 64u
 #define RECENT 5u
@@ -159,8 +160,11 @@ static void about_liveness(const struct admin_world *w, const struct cluster_nod
         else if (state != LIVE_UNKNOWN && ns < dead)
             line(l, "its replicas are replaced in %s if it does not come back",
                  admin_time((dead - ns) / NS_PER_MS, left));
-        else if (state != LIVE_UNKNOWN)
+        else if (state != LIVE_UNKNOWN && cluster_replicas_on(w->m.cluster, n->id))
             line(l, "its replicas are being replaced");
+        else if (state != LIVE_UNKNOWN)
+            line(l, "its replicas are replaced; if it is lost for good: kvctl node remove %s",
+                 n->name);
     }
     if (maintenance)
         line(l, "in maintenance for another %s",
@@ -209,6 +213,8 @@ static void why_node(const struct admin_world *w, const struct cluster_node *n, 
         line(l, "it takes no more replicas: %s", text);
     if (n->state == CLUSTER_NODE_DRAINING && replicas)
         drain_progress(w, n, &picture.view, l);
+    else if (n->state == CLUSTER_NODE_DRAINING)
+        line(l, "it is empty: kvctl node remove %s, or kvctl node undrain %s", n->name, n->name);
     plan_view_close(&picture);
     for (uint32_t i = 0; i < c->n_operators && shown < 20; i++) {
         admin_ends(&c->operators[i], &from, &to);

@@ -158,3 +158,10 @@ struct cluster_operator *cluster_operator_of(const struct cluster *c, uint64_t g
     uintptr_t position = (uintptr_t)map_find(&c->index->operator_of, group);
     return position ? &c->operators[position - 1] : NULL;
 }
+
+uint32_t cluster_replicas_on(const struct cluster *c, uint32_t node)
+{
+    uint32_t n;
+    (void)cluster_groups_of(c, node, &n);
+    return n;
+}

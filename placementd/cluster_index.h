@@ -19,6 +19,8 @@ void cluster_index_operators_changed(struct cluster *c);
 
 /* Positions of the groups that have a replica on the node, ascending. */
 const uint32_t *cluster_groups_of(const struct cluster *c, uint32_t node, uint32_t *n);
+/* How many replicas are listed on it. */
+uint32_t cluster_replicas_on(const struct cluster *c, uint32_t node);
 /* Positions of the operators under way (not queued) whose step names the node, ascending. */
 const uint32_t *cluster_operators_at(const struct cluster *c, uint32_t node, uint32_t *n);
 

@@ -192,10 +192,10 @@ bool driver_may_begin(const struct driver *d, const struct cluster *c,
     const struct cluster_node *full = full_node(d, c, o, flow, mine);
     bool enough = enough_operators(d, c);
     if (full)
-        snprintf(why, n, "node %s has %u moves under way, the most at a time", full->name,
+        snprintf(why, n, "%s, which has %u moves under way, the most at a time", full->name,
                  d->options.plan.max_moves);
     else if (enough)
-        snprintf(why, n, "%u operators are under way, the most at a time",
+        snprintf(why, n, "one of %u operators under way to end, the most at a time",
                  d->options.plan.max_operators);
     free(flow);
     free(mine);

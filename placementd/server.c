@@ -327,6 +327,7 @@ static enum err open_group(struct server *s, char *msg, size_t n)
         .wal_segment_size = s->settings->segment_size,
         .election_timeout_ms = (unsigned)s->settings->election_timeout_ms,
         .heartbeat_ms = (unsigned)s->settings->heartbeat_ms,
+        .tell_commits = true, /* clients watch the map through any member */
         .arg = s,
         .send = on_raft_send,
         .on_fatal = on_wal_fatal,

@@ -7,6 +7,7 @@
 #include "placementd/operator.h"
 #include "placementd/operator.h"
 #include "placementd/server.h"
+#include "placementd/cluster_index.h"
 
 static void pair(struct buf *b, const char *key, uint64_t v)
 {
@@ -54,6 +55,16 @@ __attribute__((format(printf, 2, 3))) static void because(struct health *h, cons
     va_end(args);
 }
 
+/* Of a node that is down for good. */
+static const char *replacing(const struct server *s, uint32_t node, char buf[120])
+{
+    if (cluster_replicas_on(&s->fsm.cluster, node))
+        return " (its replicas are being replaced)";
+    snprintf(buf, 120, " (its replicas are replaced; for good: kvctl node remove %.40s)",
+             cluster_find_node(&s->fsm.cluster, node)->name);
+    return buf;
+}
+
 /* What happens, and when, to the replicas of a node that is not up. */
 static void judge_node(const struct server *s, const struct cluster_node *n, uint64_t now,
                        struct health *h)
@@ -62,7 +73,7 @@ static void judge_node(const struct server *s, const struct cluster_node *n, uin
     const struct live_node *live = liveness_node(&s->live, n->id);
     uint64_t wall = io_wall_ms(s->io), dead = s->driver.options.down_after_ns;
     uint64_t silent = live && now > live->heard ? now - live->heard : 0;
-    char left[24];
+    char left[24], text[120];
     if (state != LIVE_SUSPECT && state != LIVE_DOWN)
         return;
     if (n->maintenance_until_ms > wall)
@@ -73,7 +84,7 @@ static void judge_node(const struct server *s, const struct cluster_node *n, uin
                 admin_time((dead - silent) / NS_PER_MS, left));
     else
         because(h, "node %s is %s%s", n->name, liveness_state_name(state),
-                state == LIVE_DOWN ? " (its replicas are being replaced)" : "");
+                state == LIVE_DOWN ? replacing(s, n->id, text) : "");
 }
 
 static bool replica_up(const struct server *s, uint32_t node, uint64_t now)

@@ -44,7 +44,8 @@ void describe_replica(const struct replica *r, struct msg_group_status *out)
         .last_slot = r->shard.last_slot,
         .leader = desc.leader,
         .applied = r->applied.index,
-        .bytes = r->stats.disk_bytes + r->stats.memtable_bytes,
+        .bytes = r->state == REPLICA_INSTALLING ? replica_install_bytes(r)
+                                                : r->stats.disk_bytes + r->stats.memtable_bytes,
         .keys = r->stats.keys,
         .phase = r->shard.phase,
         .copy = merge_copy_state(r),

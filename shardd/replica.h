@@ -155,6 +155,8 @@ void replica_checkpointed(void *arg, uint64_t group);
 bool replica_holds_log(const struct replica *r);
 void replica_install(void *arg, const struct group_position *p, struct slice manifest,
                      const struct group_member *from);
+/* How much of it has arrived. */
+uint64_t replica_install_bytes(const struct replica *r);
 /* Gives up a fetch under way. */
 void replica_install_cancel(struct replica *r);
 /* Goes on with an installation that failed. On the core's tick. */

@@ -154,6 +154,7 @@ struct replica_install {
     struct io_work work;
     struct replica *replica;
     struct snapshot_fetch *fetch; /* NULL: fetched */
+    uint64_t bytes;               /* that had arrived when it was last asked */
     char path[3200];              /* of the fetched files */
     enum err result;
     uint64_t asked; /* index that it must have at least */
@@ -394,6 +395,17 @@ void replica_install(void *arg, const struct group_position *p, struct slice man
     enum err e = snapshot_fetch(&o, &in->fetch);
     if (e != ERR_OK)
         install_failed(r, e);
+}
+
+uint64_t replica_install_bytes(const struct replica *r)
+{
+    struct replica_install *in = r->install;
+    struct snapshot_fetch_stats stats;
+    if (in && in->fetch) {
+        snapshot_fetch_stats(in->fetch, &stats);
+        in->bytes = stats.bytes_written;
+    }
+    return in ? in->bytes : 0;
 }
 
 void replica_install_cancel(struct replica *r)

@@ -43,16 +43,25 @@ static void unborn_file(const char *dir, char *out, size_t n)
 
 /* ---- giving up ---- */
 
+/* Takes away what has another name by now. That name is made durable first: a loss of power could
+ * bring the old one back with half of it, without the file that says so, and that would pass for a
+ * replica that has lost its data. */
+static enum err remove_renamed(const char *groups, const char *gone)
+{
+    enum err e = fs_sync_dir(groups);
+    return e == ERR_OK ? fs_rmdir_all(gone) : e;
+}
+
 struct remove_work {
     struct io_work work;
     struct core *core;
-    char path[3200];
+    char groups[3000], path[3200];
 };
 
 static void remove_run(struct io_work *work)
 {
     struct remove_work *w = CONTAINER_OF(work, struct remove_work, work);
-    if (fs_rmdir_all(w->path) != ERR_OK)
+    if (remove_renamed(w->groups, w->path) != ERR_OK)
         log_warn("unborn_not_removed", "path=%s error=\"%s\"", w->path, fs_last_error());
 }
 
@@ -72,6 +81,7 @@ static void discard(struct split_prep *p)
         struct remove_work *w = mem_zalloc(sizeof *w);
         w->work = (struct io_work){.run = remove_run, .done = remove_done, .class = IO_WORK_LONG};
         w->core = c;
+        snprintf(w->groups, sizeof w->groups, "%s", p->groups);
         snprintf(w->path, sizeof w->path, "%.3000s.%llu.%llu.gone", p->path,
                  (ull)p->parent->shard.group, (ull)c->ticks);
         if (c->stage == 0 && fs_rename(p->path, w->path) == ERR_OK) {
@@ -137,6 +147,16 @@ static enum err open_and_strip(struct split_prep *p, const char *path)
     return e == ERR_OK ? engine_flush(p->db) : e;
 }
 
+/* After a failure, of what cannot even be opened. The next start tries again. */
+static void clean_up(const struct split_prep *p, const char *fresh, bool renamed)
+{
+    enum err e = renamed ? fs_rename(p->path, fresh) : ERR_OK;
+    if (e == ERR_OK)
+        e = remove_renamed(p->groups, fresh);
+    if (e != ERR_OK)
+        log_warn("unborn_not_removed", "path=%s error=\"%s\"", p->path, fs_last_error());
+}
+
 static enum err make(struct split_prep *p)
 {
     char fresh[3100], path[3200];
@@ -166,8 +186,8 @@ static enum err make(struct split_prep *p)
         e = open_and_strip(p, path);
     if (e != ERR_OK && !p->msg[0])
         snprintf(p->msg, sizeof p->msg, "%s", fs_last_error());
-    if (e != ERR_OK && !p->db && fs_rmdir_all(renamed ? p->path : fresh) != ERR_OK)
-        log_warn("unborn_not_removed", "path=%s error=\"%s\"", p->path, fs_last_error());
+    if (e != ERR_OK && !p->db)
+        clean_up(p, fresh, renamed);
     return e;
 }
 
@@ -353,15 +373,11 @@ enum err split_prep_recover(struct core *c, uint64_t group, const char *path)
     if (e != ERR_OK && e != ERR_NOT_FOUND) /* opening it tells why it cannot be read */
         return ERR_OK;
     log_info("unborn_removed", "core=%u group=%llu", c->number, (ull)group);
-    /* Under another name first: half of it, without the file that says so, would pass for a replica
-     * that has lost its data. */
     char groups[3000], gone[3200];
     snprintf(groups, sizeof groups, "%.2900s/groups", c->node->options.data_dir);
     snprintf(gone, sizeof gone, "%.3100s.0.gone", path);
     e = fs_rmdir_all(gone);
     if (e == ERR_OK)
         e = fs_rename(path, gone);
-    if (e == ERR_OK)
-        e = fs_sync_dir(groups);
-    return e == ERR_OK ? fs_rmdir_all(gone) : e;
+    return e == ERR_OK ? remove_renamed(groups, gone) : e;
 }

@@ -5,7 +5,8 @@ SIM_JOBS ?= $(JOBS)
 FUZZ_SECONDS ?= 60
 
 # ---- the simulator: every room again, with test hooks, over simulated I/O ----
-SIM_CFLAGS := $(filter-out -fvisibility=hidden,$(CFLAGS)) -DSHARDKV_TEST_HOOKS
+# Neither PIC nor hidden: calls within a file are inlined, and placementd's object can be joined.
+SIM_CFLAGS := $(filter-out -fPIC -fvisibility=hidden,$(CFLAGS)) -fPIE -DSHARDKV_TEST_HOOKS
 simobj = $(patsubst %.c,$(BUILD)/simobj/%.o,$(1))
 SIM_REAL := $(wildcard common/io/uring_*.c common/io/io_uring.c common/io/fs_posix*.c)
 SIM_MAINS := tests/sim/sim_main.c tests/sim/lincheck.c
@@ -61,7 +62,8 @@ sim: ## Simulate: SEEDS=n [SEED=first] [SCENARIO=file] [BUG=name] [VERBOSE=1]
 sim: $(BUILD)/bin/sim
 	@$< $(call sim_scenarios,$(or $(SCENARIO),$(SCENARIOS))) --jobs $(SIM_JOBS) \
 	    $(if $(SEED),--seed $(SEED) --seeds $(if $(filter command line environment,$(origin SEEDS)),$(SEEDS),1),--seeds $(SEEDS)) \
-	    $(if $(BUG),--bug $(BUG)) $(if $(VERBOSE),--verbose)
+	    $(if $(BUG),--bug $(BUG)) $(if $(VERBOSE),--verbose) \
+	    $(if $(SEED)$(SCENARIO)$(BUG),,--list tests/sim/regressions)
 
 # The test of the test: each planted bug must be found.
 SIM_BUGS := vote-not-held ack-early read-local apply-early read-no-term keep-log fsync-lies \
@@ -140,3 +142,7 @@ bench: ## Measure the README's table beside this machine's limits and a Redis cl
 bench: all $(BUILD)/tests/bench/bench_limits
 	@deploy/deps.sh redis-server redis-tools
 	@python3 tests/bench/bench.py
+.PHONY: bench-placement
+bench-placement: ## Measure what moves, splits, transfers and lost nodes cost (the README's second table)
+bench-placement: all $(BUILD)/tests/bench/bench_placement $(BUILD)/tests/bench/bench_planner
+	@python3 tests/bench/placement.py

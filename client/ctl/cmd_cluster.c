@@ -93,6 +93,11 @@ static json_t *status_json(const struct kvadmin_status *s)
 
 /* ---- tables ---- */
 
+static bool gone(const struct kvadmin_node *n)
+{
+    return strcmp(n->state, "lost") == 0 || strcmp(n->state, "removed") == 0;
+}
+
 static void nodes_table(const struct ctl *ctl, const struct kvadmin_status *s)
 {
     char size[16], free_size[16];
@@ -108,8 +113,10 @@ static void nodes_table(const struct ctl *ctl, const struct kvadmin_status *s)
         out_table_cell(t, "%s%s", n->state, n->maintenance_ms ? " (maintenance)" : "");
         out_table_cell(t, "%llu", (unsigned long long)n->leaders);
         out_table_cell(t, "%llu", (unsigned long long)n->replicas);
-        out_table_cell(t, "%s", out_size(n->bytes, size));
-        out_table_cell(t, "%s", out_size(n->disk_free, free_size));
+        /* Of one that is gone, or has not told yet, there is nothing to say. */
+        bool told = n->disk_size && !gone(n);
+        out_table_cell(t, "%s", told ? out_size(n->bytes, size) : "-");
+        out_table_cell(t, "%s", told ? out_size(n->disk_free, free_size) : "-");
     }
     out_table_end(t);
 }
@@ -167,10 +174,10 @@ static void operators_table(const struct ctl *ctl, const struct kvadmin_status *
 
 static void status_text(const struct ctl *ctl, const struct kvadmin_status *s)
 {
-    unsigned up = 0, led = 0, heard = 0, gone = 0;
+    unsigned up = 0, led = 0, heard = 0, away = 0;
     for (unsigned i = 0; i < s->n_nodes; i++) {
         const char *state = s->nodes[i].state;
-        gone += strcmp(state, "lost") == 0 || strcmp(state, "removed") == 0;
+        away += gone(&s->nodes[i]);
         up += strcmp(state, "up") == 0 || strcmp(state, "draining") == 0 ||
               strcmp(state, "maintenance") == 0;
     }
@@ -187,7 +194,7 @@ static void status_text(const struct ctl *ctl, const struct kvadmin_status *s)
            (unsigned long long)s->version);
     printf("placementd  %u of %u members heard, leader %u at %s\n", heard, s->n_members, s->leader,
            s->leader_addr[0] ? s->leader_addr : "(unknown)");
-    printf("nodes       %u of %u up\n", up, s->n_nodes - gone);
+    printf("nodes       %u of %u up\n", up, s->n_nodes - away);
     printf("groups      %u of %u with a leader\n", led, s->n_groups);
     printf("operators   %u under way or waiting%s\n", s->n_operators,
            s->paused ? "; balancing is paused" : "");

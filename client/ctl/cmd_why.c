@@ -9,7 +9,7 @@
 #define HOT_ROWS 20u
 
 /* "g7" is a group, "12" an operator, a node's name a node; all else is a key. */
-static json_t *subject(struct ctl *ctl, const char *word, bool as_key)
+static json_t *subject(struct ctl *ctl, const char *word, bool as_key, bool *guessed)
 {
     struct kvadmin_status s;
     char msg[256] = "";
@@ -29,6 +29,7 @@ static json_t *subject(struct ctl *ctl, const char *word, bool as_key)
         return json_pack("{s:I}", "operator", (json_int_t)id);
     if (admin_group(word, &group) && group <= INT64_MAX)
         return json_pack("{s:I}", "group", (json_int_t)group);
+    *guessed = true;
     return json_pack("{s:i}", "slot", kv_slot(kv_str(word)));
 }
 
@@ -36,16 +37,19 @@ int cmd_why(struct ctl *ctl, int argc, char **argv)
 {
     json_t *answer, *line;
     size_t i;
-    bool as_key = argc == 3 && strcmp(argv[1], "--key") == 0;
+    bool guessed = false, as_key = argc == 3 && strcmp(argv[1], "--key") == 0;
     if (argc != 2 && !as_key)
         return ctl_usage(ctl, "why", "why wants one key, group (g7), operator (12) or node");
-    int code = admin_call(ctl, "admin.why", false, subject(ctl, argv[argc - 1], as_key), &answer);
+    int code = admin_call(ctl, "admin.why", false, subject(ctl, argv[argc - 1], as_key, &guessed),
+                          &answer);
     if (code != CTL_OK)
         return code;
     if (ctl->output == CTL_JSON) {
         out_json(answer);
         return CTL_OK;
     }
+    if (guessed)
+        printf("key '%s' (no node, g1 or operator number)\n", argv[argc - 1]);
     json_array_foreach(json_object_get(answer, "lines"), i, line)
         printf("%s\n", json_string_value(line) ? json_string_value(line) : "");
     json_decref(answer);

@@ -110,7 +110,8 @@ int ctl_usage(const struct ctl *ctl, const char *command, const char *fmt, ...)
         const struct ctl_command *c = &ctl_commands[i];
         if (strcmp(c->name, command) != 0)
             continue;
-        snprintf(hint, sizeof(hint), "Usage: kvctl %s %s", c->name, c->args);
+        snprintf(hint, sizeof(hint), "Usage: kvctl %s%s%s", c->name, c->args[0] ? " " : "",
+                 c->args);
         print_error(ctl, CTL_USAGE, "USAGE", message, hint);
         return CTL_USAGE;
     }
@@ -245,6 +246,10 @@ static int dispatch_unknown(struct ctl *ctl, int argc, char **argv)
             snprintf(list + at, sizeof(list) - at, "%skvctl %s", at ? ", " : "", name);
         }
     }
+    const char *wrong =
+        n == strlen(argv[0]) ? (argc > 1 ? argv[1] : NULL) : (argc > 2 ? argv[2] : NULL);
+    if (list[0] && wrong)
+        return ctl_usage(ctl, "", "there is no command '%s %s'; there are: %s", word, wrong, list);
     if (list[0])
         return ctl_usage(ctl, "", "'%s' is not complete: %s", word, list);
     return ctl_usage(ctl, "", "there is no command '%s'", word);

@@ -142,55 +142,85 @@ static bool program_path(const char *program, char *out, size_t n)
     return access(out, X_OK) == 0;
 }
 
-bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsigned i)
+/* A process's command line. */
+struct command_line {
+    char path[PATH_MAX], set[6][1024], host[40], cores[16];
+    const char *argv[20 + 2 * PLAYGROUND_SETS_MAX];
+    unsigned n;
+};
+
+static void add_argument(struct command_line *c, const char *option, const char *value)
+{
+    c->argv[c->n++] = option;
+    c->argv[c->n++] = value;
+}
+
+static bool command_line_of(const struct ctl *ctl, const struct playground *pg, unsigned i,
+                            struct command_line *c)
 {
     struct process p = playground_process(pg, i);
-    char path[PATH_MAX], set[6][1024], cores[16], msg[1024];
     unsigned b = pg->base_port;
     bool member = i < PLAYGROUND_MEMBERS;
-    if (!program_path(p.program, path, sizeof(path))) {
-        ctl_fail(ctl, CTL_SERVER, "NO_PROGRAM", "Build it first: make", "there is no %s", path);
+    *c = (struct command_line){.argv = {p.program}, .n = 1};
+    if (!program_path(p.program, c->path, sizeof(c->path))) {
+        ctl_fail(ctl, CTL_SERVER, "NO_PROGRAM", "Build it first: make", "there is no %s", c->path);
         return false;
     }
     if (member)
-        snprintf(set[0], sizeof(set[0]), "node.id=%u", i + 1);
+        snprintf(c->set[0], sizeof(c->set[0]), "node.id=%u", i + 1);
     else
-        snprintf(set[0], sizeof(set[0]), "node.id=%s", p.name);
-    snprintf(set[1], sizeof(set[1]), "node.data-dir=%s/%s", p.dir, p.name);
-    snprintf(set[2], sizeof(set[2]), "listen.client=127.0.0.1:%u", p.client_port);
-    snprintf(set[3], sizeof(set[3]), "listen.peer=127.0.0.1:%u", p.peer_port);
-    if (member)
-        snprintf(set[4], sizeof(set[4]),
-                 "cluster.members=1=127.0.0.1:%u,2=127.0.0.1:%u,3=127.0.0.1:%u", b + 301, b + 302,
-                 b + 303);
-    else
-        snprintf(set[4], sizeof(set[4]), "cluster.placement=127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u",
-                 b + 101, b + 102, b + 103);
-    snprintf(set[5], sizeof(set[5]), "listen.http=127.0.0.1:%u", p.http_port);
-    snprintf(cores, sizeof(cores), "%u", pg->cores);
-    char host[40];
-    snprintf(host, sizeof(host), "node.host=%s", p.name);
-    const char *argv[20 + 2 * PLAYGROUND_SETS_MAX] = {p.program, "--set", set[0],  "--set", set[1],
-                                                      "--set",   set[2],  "--set", set[3],  "--set",
-                                                      set[4],    "--set", set[5]};
+        snprintf(c->set[0], sizeof(c->set[0]), "node.id=%s", p.name);
+    snprintf(c->set[1], sizeof(c->set[1]), "node.data-dir=%s/%s", p.dir, p.name);
+    snprintf(c->set[2], sizeof(c->set[2]), "listen.client=127.0.0.1:%u", p.client_port);
+    snprintf(c->set[3], sizeof(c->set[3]), "listen.peer=127.0.0.1:%u", p.peer_port);
+    snprintf(c->set[4], sizeof(c->set[4]),
+             member ? "cluster.members=1=127.0.0.1:%u,2=127.0.0.1:%u,3=127.0.0.1:%u"
+                    : "cluster.placement=127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u",
+             b + (member ? 301 : 101), b + (member ? 302 : 102), b + (member ? 303 : 103));
+    snprintf(c->set[5], sizeof(c->set[5]), "listen.http=127.0.0.1:%u", p.http_port);
+    for (unsigned k = 0; k < 6; k++)
+        add_argument(c, "--set", c->set[k]);
     if (!member) {
         /* Every node plays a host of its own, else no group could have three replicas here. */
-        argv[13] = "--set";
-        argv[14] = host;
-        argv[15] = "--cores";
-        argv[16] = cores;
+        snprintf(c->host, sizeof(c->host), "node.host=%s", p.name);
+        snprintf(c->cores, sizeof(c->cores), "%u", pg->cores);
+        add_argument(c, "--set", c->host);
+        add_argument(c, "--cores", c->cores);
     }
-    unsigned n = member ? 13 : 17;
-    for (unsigned k = 0; k < pg->n_sets; k++) {
-        if (set_is_for(pg->sets[k], member)) {
-            argv[n++] = "--set";
-            argv[n++] = pg->sets[k];
-        }
-    }
-    if (process_spawn(&p, path, (char *const *)argv, msg, sizeof(msg)))
+    for (unsigned k = 0; k < pg->n_sets; k++)
+        if (set_is_for(pg->sets[k], member))
+            add_argument(c, "--set", pg->sets[k]);
+    return true;
+}
+
+bool playground_spawn(const struct ctl *ctl, const struct playground *pg, unsigned i)
+{
+    struct process p = playground_process(pg, i);
+    struct command_line c;
+    char msg[1024];
+    if (!command_line_of(ctl, pg, i, &c))
+        return false;
+    if (process_spawn(&p, c.path, (char *const *)c.argv, msg, sizeof(msg)))
         return true;
     ctl_fail(ctl, CTL_SERVER, "START", NULL, "%s cannot be started: %s", p.name, msg);
     return false;
+}
+
+/* Has the daemons look at the settings, so that a wrong one is refused before it is kept. */
+static int check_sets(const struct ctl *ctl, const struct playground *pg)
+{
+    const unsigned of_each_kind[] = {0, PLAYGROUND_MEMBERS};
+    for (unsigned k = 0; k < 2; k++) {
+        struct command_line c;
+        char said[512];
+        if (!command_line_of(ctl, pg, of_each_kind[k], &c))
+            return CTL_SERVER;
+        c.argv[c.n++] = "--check-config";
+        if (!process_try(c.path, (char *const *)c.argv, said, sizeof(said)))
+            return ctl_fail(ctl, CTL_USAGE, "CONFIG", "Nothing was started or changed.", "%s",
+                            said);
+    }
+    return CTL_OK;
 }
 
 /* ---- stop, status, destroy ---- */
@@ -248,6 +278,26 @@ int playground_stop(const struct ctl *ctl, const struct playground *pg, int only
     int a = stop_range(ctl, pg, PLAYGROUND_MEMBERS, playground_count(pg));
     int b = stop_range(ctl, pg, 0, PLAYGROUND_MEMBERS);
     return a ? a : b;
+}
+
+static int stop(const struct ctl *ctl, const struct playground *pg, int only)
+{
+    unsigned running = 0;
+    for (unsigned i = 0; i < playground_count(pg); i++) {
+        struct process p = playground_process(pg, i);
+        running += (only < 0 || only == (int)i) && process_pid(&p);
+    }
+    int code = playground_stop(ctl, pg, only);
+    if (code != CTL_OK)
+        return code;
+    if (ctl->output == CTL_JSON)
+        out_json(json_pack("{s:i}", "stopped", (int)running));
+    else if (only >= 0)
+        printf("%s %s\n", playground_process(pg, (unsigned)only).name,
+               running ? "is stopped" : "did not run");
+    else
+        printf("%u processes stopped\n", running);
+    return CTL_OK;
 }
 
 static int status(const struct ctl *ctl, const struct playground *pg)
@@ -318,6 +368,10 @@ static int destroy(const struct ctl *ctl, const struct playground *pg)
     snprintf(path, sizeof(path), "%s/playground.json", pg->dir);
     unlink(path);
     rmdir(pg->dir);
+    if (ctl->output == CTL_JSON)
+        out_json(json_pack("{s:s}", "destroyed", pg->dir));
+    else
+        printf("the playground is stopped, its data in %s deleted\n", pg->dir);
     return CTL_OK;
 }
 
@@ -437,10 +491,18 @@ int cmd_playground(struct ctl *ctl, int argc, char **argv)
     if (name && (only < 0 || !pg.exists))
         return ctl_fail(ctl, CTL_USAGE, "NOT_FOUND", "See: kvctl playground status",
                         "the playground has no process '%s'", name);
-    if (start)
-        return playground_start(ctl, &pg, only);
+    bool existed = pg.exists;
+    if (start && a.n_sets && (code = check_sets(ctl, &pg)) != CTL_OK)
+        return code;
+    if (start) {
+        code = playground_start(ctl, &pg, only);
+        if (code == CTL_OK && a.n_sets && existed)
+            fprintf(stderr, "The settings are those of processes that start from now on. For all: "
+                            "kvctl playground stop, then start.\n");
+        return code;
+    }
     if (stopping)
-        return playground_stop(ctl, &pg, only);
+        return stop(ctl, &pg, only);
     if (killing)
         return kill_one(ctl, &pg, (unsigned)only);
     return strcmp(what, "status") == 0 ? status(ctl, &pg) : destroy(ctl, &pg);

@@ -66,7 +66,8 @@ pid_t process_pid(const struct process *p)
         sscanf(line, "%d %llu %63s", &pid, &noted, noted_boot) != 3 || pid <= 1)
         return 0;
     boot_id(boot);
-    return strcmp(boot, noted_boot) == 0 && start_time(pid) == noted ? (pid_t)pid : 0;
+    /* Noted as 0: it had ended before that. */
+    return noted && strcmp(boot, noted_boot) == 0 && start_time(pid) == noted ? (pid_t)pid : 0;
 }
 
 static bool note_pid(const struct process *p, pid_t pid)
@@ -133,6 +134,34 @@ bool process_spawn(const struct process *p, const char *path, char *const argv[]
         return false;
     }
     return true;
+}
+
+bool process_try(const char *path, char *const argv[], char *said, size_t n)
+{
+    int out[2], status = -1;
+    snprintf(said, n, "%s: %s", path, "it cannot be run");
+    if (pipe2(out, O_CLOEXEC) != 0)
+        return false;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDWR);
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+        dup2(out[1], STDERR_FILENO);
+        execv(path, argv);
+        _exit(127);
+    }
+    close(out[1]);
+    FILE *f = fdopen(out[0], "re");
+    char line[512];
+    while (f && fgets(line, sizeof(line), f)) {
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(said, n, "%s", line);
+    }
+    if (f)
+        fclose(f);
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
 void process_signal(const struct process *p, bool hard)

@@ -23,6 +23,9 @@ pid_t process_pid(const struct process *p);
  * pid. False: `msg` says why. */
 bool process_spawn(const struct process *p, const char *path, char *const argv[], char *msg,
                    size_t n);
+/* Runs it to its end, with nothing on its standard output; `said`: the last line it said on stderr.
+ * False: it failed. */
+bool process_try(const char *path, char *const argv[], char *said, size_t n);
 /* SIGTERM, or SIGKILL with `hard`. No-op if it is not running. */
 void process_signal(const struct process *p, bool hard);
 /* Waits until it has ended; false: still there after `ms`. */

@@ -330,9 +330,11 @@ static int one(struct rolling *r, const struct kvadmin_node *node)
     if (code != CTL_OK)
         return code;
     uint64_t end = now_ms();
+    char count[48];
     if (r->ctl->output != CTL_JSON)
-        printf("%s: %u leaderships handed over, restarted in %.1f s, caught up after %.1f s\n",
-               node->name, handed, (double)(up - began) / 1000, (double)(end - up) / 1000);
+        printf("%s: %s handed over, restarted in %.1f s, caught up after %.1f s\n", node->name,
+               admin_count(handed, "leadership", count), (double)(up - began) / 1000,
+               (double)(end - up) / 1000);
     fflush(stdout);
     json_array_append_new(r->done, json_pack("{s:s,s:i,s:I,s:I}", "name", node->name, "handed_over",
                                              (int)handed, "restart_ms", (json_int_t)(up - began),
@@ -362,8 +364,9 @@ static int all(struct rolling *r, const struct kvadmin_status *s)
                 fill_in(r->command, n, command, sizeof(command));
             else if (process_of(r, n) >= 0)
                 snprintf(command, sizeof(command), "process of the playground in %s", r->pg.dir);
-            printf("%s: hand over %llu leaderships, restart (%s), wait until it has caught up\n",
-                   n->name, (unsigned long long)n->leaders, command);
+            char count[48];
+            printf("%s: hand over %s, restart (%s), wait until it has caught up\n", n->name,
+                   admin_count(n->leaders, "leadership", count), command);
             continue;
         }
         bool by_hand = !r->command && process_of(r, n) < 0;
@@ -388,6 +391,7 @@ int cmd_rolling_restart(struct ctl *ctl, int argc, char **argv)
                                             {0}};
     struct rolling r = {.ctl = ctl, .plan = ctl->dry_run};
     struct kvadmin_status s;
+    char count[48];
     const char *dir = "./run", *given = NULL;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == '?')
@@ -417,7 +421,7 @@ int cmd_rolling_restart(struct ctl *ctl, int argc, char **argv)
     if (code == CTL_OK && !r.plan && ctl->output == CTL_JSON)
         out_json(json_pack("{s:O}", "nodes", r.done));
     else if (code == CTL_OK && !r.plan)
-        printf("%zu nodes restarted\n", json_array_size(r.done));
+        printf("%s restarted\n", admin_count(json_array_size(r.done), "node", count));
     json_decref(r.done);
     kvadmin_status_close(&s);
     return code;

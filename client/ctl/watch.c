@@ -62,25 +62,28 @@ void watch_line(const struct watch_now *now, const char *what, uint64_t rate, un
         snprintf(out + strlen(out), n - strlen(out), "  %s", now->note);
 }
 
+/* The rate is that of the last seconds: nodes report once a second, and not all at once. */
+#define SAMPLES 10u
+
 struct show {
     bool terminal;
-    uint64_t at, bytes_at; /* ms and bytes of the last measurement */
+    uint64_t at[SAMPLES], bytes[SAMPLES]; /* ms, and bytes moved by then; a ring */
+    unsigned n;                           /* samples taken ever */
     uint64_t rate, shown;
     char last[512];
 };
 
 static void measure(struct show *s, const struct watch_now *now, uint64_t t)
 {
-    if (!s->at) {
-        s->at = t;
-        s->bytes_at = now->bytes;
-    } else if (t - s->at >= 1000) {
-        uint64_t moved = now->bytes > s->bytes_at ? now->bytes - s->bytes_at : 0;
-        uint64_t fresh = moved * 1000 / (t - s->at);
-        s->rate = s->rate ? (s->rate + fresh) / 2 : fresh;
-        s->at = t;
-        s->bytes_at = now->bytes;
+    if (s->n && t - s->at[(s->n - 1) % SAMPLES] < 1000)
+        return;
+    unsigned oldest = s->n < SAMPLES ? 0 : s->n % SAMPLES;
+    if (s->n) {
+        uint64_t moved = now->bytes > s->bytes[oldest] ? now->bytes - s->bytes[oldest] : 0;
+        s->rate = moved * 1000 / (t - s->at[oldest]);
     }
+    s->at[s->n % SAMPLES] = t;
+    s->bytes[s->n++ % SAMPLES] = now->bytes;
 }
 
 static void draw(struct show *s, const struct watch *w, const struct watch_now *now, uint64_t t)

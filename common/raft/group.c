@@ -356,6 +356,9 @@ static void ask_snapshots(struct group *g)
         /* One is on its way: what libraft asked for meanwhile is looked at again later. */
         if (p->offered_ms && now_ms(g->set) < p->offered_ms + GROUP_OFFER_MS)
             continue;
+        /* Nobody is there to take it, and each costs a checkpoint of all data. */
+        if (!group_answers(g, p))
+            continue;
         p->wants_snapshot = false;
         if (group_match(g, p->replica) >= group_log_first(g->log))
             continue; /* it has arrived */
@@ -386,6 +389,7 @@ void group_work(struct group *g)
     run_transfer(g);
     ask_snapshots(g);
     group_pump(g);
+    group_tell_commit(g);
     read_index_run(&g->reads, group_confirmed(g), g->applied.index);
     if (!list_empty(&g->reads.pending) && list_empty(&g->reading))
         list_push_back(&g->set->reading, &g->reading);

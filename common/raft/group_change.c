@@ -2,9 +2,9 @@
 #include "common/base/check.h"
 #include "common/raft/group_internal.h"
 
-/* Whether a follower has answered lately. A transfer holds up everybody's writes until its
- * deadline: not for one that is down, however often it is asked for. */
-static bool answers(const struct group *g, const struct group_peer *p)
+/* A transfer holds up everybody's writes until its deadline: not for one that is down, however
+ * often it is asked for. */
+bool group_answers(const struct group *g, const struct group_peer *p)
 {
     return p->echo + g->set->o.election_timeout_ms * NS_PER_MS >= io_now(g->set->io);
 }
@@ -14,7 +14,8 @@ static uint64_t most_advanced(struct group *g)
     uint64_t best = 0, best_match = 0;
     for (unsigned i = 0; i < g->peers; i++) {
         uint64_t match = group_match(g, g->peer[i].replica);
-        if (g->peer[i].voter && answers(g, &g->peer[i]) && (best == 0 || match > best_match)) {
+        if (g->peer[i].voter && group_answers(g, &g->peer[i]) &&
+            (best == 0 || match > best_match)) {
             best = g->peer[i].replica;
             best_match = match;
         }
@@ -33,7 +34,7 @@ enum err group_transfer(struct group *g, uint64_t replica)
     const struct group_peer *p = group_peer_find(g, replica);
     if (!p || !p->voter)
         return ERR_REFUSED;
-    if (!answers(g, p))
+    if (!group_answers(g, p))
         return ERR_BUSY;
     g->transfer = (struct group_transfer){
         .target = replica, .deadline_ms = now_ms(g->set) + g->set->o.election_timeout_ms};

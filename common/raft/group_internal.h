@@ -54,6 +54,7 @@ struct group_peer {
     uint64_t sent_stamp; /* newest stamp that we sent */
     uint64_t sent_ms;    /* last append message, */
     uint64_t sent_prev;  /* and the index before its entries */
+    uint64_t told;       /* commit index that it was sent after it had all up to there */
     struct group_stream stream;
 };
 
@@ -195,9 +196,14 @@ void group_release_held(struct group *g, uint64_t durable_lsn);
 void group_drop_held(struct group *g);
 struct group_peer *group_peer_find(struct group *g, uint64_t replica);
 void group_pump(struct group *g);
+void group_tell_commit(struct group *g);
 void group_ping(struct group *g);
 void group_on_loaded(void *arg, enum err result, uint64_t index);
 uint64_t group_confirmed(struct group *g);
+
+/* group_change.c */
+/* Leader: whether the member has answered within the last election timeout. */
+bool group_answers(const struct group *g, const struct group_peer *p);
 
 /* group_recv.c */
 void group_receive(struct group *g, uint32_t node, const struct group_msg *m,

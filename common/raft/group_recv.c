@@ -177,6 +177,8 @@ static void on_append_result(struct group *g, uint32_t node, const struct group_
     rm.append_entries_result.rejected = rejected;
     rm.append_entries_result.last_log_index = last;
     (void)receive(g, node, m, &rm);
+    if (g->set->o.tell_commits)
+        group_dirty(g); /* group_tell_commit() */
 }
 
 /* ---- votes ---- */

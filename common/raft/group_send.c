@@ -125,6 +125,9 @@ static void send_append(struct group *g, struct group_peer *p, const struct raft
     m.append.n = n;
     p->sent_ms = now_ms(g->set);
     p->sent_prev = a->prev_log_index;
+    if (a->leader_commit > p->told && g->set->o.tell_commits &&
+        group_match(g, p->replica) >= a->leader_commit)
+        p->told = a->leader_commit;
     group_send(g, p->node, &m, entries);
 }
 
@@ -138,6 +141,25 @@ static void send_neutral(struct group *g, struct group_peer *p)
 static bool streaming(const struct group_peer *p)
 {
     return p->stream.next <= p->stream.end;
+}
+
+/* A heartbeat ahead of its time for those that have what is committed but do not know that. It
+ * names the end of what they are known to have, so none of them can refuse it. */
+void group_tell_commit(struct group *g)
+{
+    if (!g->set->o.tell_commits || !group_is_leader(g))
+        return;
+    for (unsigned i = 0; i < g->peers; i++) {
+        struct group_peer *p = &g->peer[i];
+        uint64_t match = group_match(g, p->replica), commit = g->r.commit_index;
+        if (commit <= p->told || match < commit || match > group_last_index(g) || streaming(p))
+            continue;
+        struct raft_append_entries a = {.prev_log_index = match,
+                                        .prev_log_term = group_log_term_of(g->log, match),
+                                        .leader_commit = commit};
+        if (a.prev_log_term)
+            send_append(g, p, &a, NULL, 0);
+    }
 }
 
 /* Sends one message's worth from the stream; its bytes, 0 if nothing could be sent. */

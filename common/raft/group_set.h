@@ -18,6 +18,9 @@ struct group_set_options {
     unsigned heartbeat_ms;        /* 0: 100 */
     /* No vote for one election timeout after a start (but of a new group): only leases need it. */
     bool vote_holiday;
+    /* Followers hear at once what is committed, not with the next heartbeat, at one more message a
+     * commit: for groups whose followers are watched. */
+    bool tell_commits;
     void *arg;
     /* Queues a message of `group` for `node`: the concatenation of `parts`, copied at once. May
      * drop it. All messages to one node of a turn should leave in one send. */

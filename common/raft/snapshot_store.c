@@ -14,6 +14,8 @@
 
 #define MAX_LIVE_DEFAULT 4u
 #define EXPIRE_DEFAULT (60 * NS_PER_S)
+#define UNASKED_DEFAULT (5 * NS_PER_S)
+#define SILENT_TIMES 4u /* a receiver that has begun may be silent for so many times as long */
 #define PREFIX "snap-"
 
 enum snapshot_state { SNAPSHOT_MAKING, SNAPSHOT_LIVE, SNAPSHOT_REMOVING };
@@ -40,10 +42,12 @@ struct snapshot {
     uint64_t id, group;
     char *path;
     bool finished; /* a receiver has all of it */
-    atomic_bool
-        dropped; /* can no longer be had; removed when nothing holds it. Read by scan_run() */
+    bool asked;    /* its receiver has begun */
+    /* can no longer be had; removed when nothing holds it; read by scan_run(), too */
+    atomic_bool dropped;
     unsigned pins;
     uint64_t used_at;
+    uint64_t asked_at; /* by a receiver last, or it became theirs to ask for */
     struct list waiters;
     struct snapshot_manifest m;
     struct buf encoded;
@@ -150,7 +154,7 @@ static void make_done(struct io_work *w)
     enum err failure = snap->dropped ? ERR_INTERRUPTED : snap->result;
     if (failure == ERR_OK) {
         snap->state = SNAPSHOT_LIVE;
-        snap->used_at = io_now(s->o.io);
+        snap->used_at = snap->asked_at = io_now(s->o.io);
         s->stats.made++;
     } else {
         snap->dropped = true; /* nobody can join it any more */
@@ -206,6 +210,8 @@ struct snapshot_store *snapshot_store_create(const struct snapshot_store_options
         s->o.max_live = MAX_LIVE_DEFAULT;
     if (s->o.expire_ns == 0)
         s->o.expire_ns = EXPIRE_DEFAULT;
+    if (s->o.unasked_ns == 0)
+        s->o.unasked_ns = UNASKED_DEFAULT;
     list_init(&s->all);
     list_init(&s->reused);
     list_init(&s->drops);
@@ -258,6 +264,17 @@ static unsigned count_taken(const struct snapshot_store *s)
     return n;
 }
 
+/* Whether its place may be given up: a receiver has all of it, or none comes for it. To be offered
+ * again, as a member that is down is, does not count: places would be held for ever. */
+static bool may_go(const struct snapshot_store *s, const struct snapshot *snap)
+{
+    uint64_t patience = s->o.unasked_ns * (snap->asked ? SILENT_TIMES : 1);
+
+    if (snap->state != SNAPSHOT_LIVE || snap->dropped || snap->pins > 0)
+        return false;
+    return snap->finished || io_now(s->o.io) - snap->asked_at >= patience;
+}
+
 /* Gives up the place of a checkpoint that no receiver wants any more. */
 static bool evict(struct snapshot_store *s)
 {
@@ -266,9 +283,7 @@ static bool evict(struct snapshot_store *s)
     LIST_FOR(item, &s->all)
     {
         struct snapshot *snap = CONTAINER_OF(item, struct snapshot, link);
-        if (snap->state != SNAPSHOT_LIVE || snap->dropped || !snap->finished || snap->pins > 0)
-            continue;
-        if (!oldest || snap->used_at < oldest->used_at)
+        if (may_go(s, snap) && (!oldest || snap->asked_at < oldest->asked_at))
             oldest = snap;
     }
     if (!oldest)
@@ -333,7 +348,10 @@ bool snapshot_store_make(struct snapshot_store *s, uint64_t group, const char *d
         /* Pinned until it is answered, so that it cannot expire or be evicted in between. */
         snap->pins++;
         snap->used_at = io_now(s->o.io);
-        snap->finished = false;
+        if (snap->finished) { /* another receiver */
+            snap->finished = snap->asked = false;
+            snap->asked_at = snap->used_at;
+        }
         s->stats.reused++;
         list_push_back(&snap->waiters, &w->link);
         soon(s);
@@ -477,7 +495,8 @@ struct snapshot *snapshot_store_pin(struct snapshot_store *s, uint64_t id)
         if (snap->id != id || snap->dropped || snap->state != SNAPSHOT_LIVE)
             continue;
         snap->pins++;
-        snap->used_at = io_now(s->o.io);
+        snap->used_at = snap->asked_at = io_now(s->o.io);
+        snap->asked = true;
         snap->finished = false;
         return snap;
     }

@@ -4,9 +4,9 @@
  * directory <replica dir>/snap-<id>, then, as long work that needs the engine no more, reads every
  * file for its size and CRC32C and builds the manifest that goes into InstallSnapshot. The
  * checkpoint then lives until it has not been used for `expire_ns` (each request of a receiver is a
- * use), until its receiver is done and its place is wanted, or until its group is dropped. At most
- * `max_live` live at a time: they pin disk space. Nothing is remembered over a restart:
- * snapshot_store_clean() removes what an earlier run left.
+ * use, each offer, too), until its place is wanted and its receiver is done or does not come for
+ * it, or until its group is dropped. At most `max_live` live at a time: they pin disk space.
+ * Nothing is remembered over a restart: snapshot_store_clean() removes what an earlier run left.
  *
  * Owner: struct core.  Thread: that core; works run on offload threads.
  * Depends on: io, fs, snapshot_manifest. */
@@ -23,6 +23,9 @@ struct snapshot_store_options {
     uint16_t core;      /* put into manifests: where receivers have to ask */
     unsigned max_live;  /* checkpoints at a time, those being made included; 0: 4 */
     uint64_t expire_ns; /* unused for so long: removed; 0: 60 s */
+    /* Its place may be taken if nobody has asked for any of it for so long since it was made, or
+     * for four times as long since its receiver asked last; 0: 5 s */
+    uint64_t unasked_ns;
     void *arg;
     /* From the loop: checkpoint() of that group has returned, its engine is free. May be NULL. */
     void (*checkpointed)(void *arg, uint64_t group);

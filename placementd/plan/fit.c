@@ -337,9 +337,7 @@ void fit_explain(const struct fit *f, enum fit_verdict verdict, const struct pla
 {
     const struct plan_node *p = &f->v->nodes[node];
     const char *name = fit_name(f, node);
-    const char *state = p->state == PLAN_NODE_SUSPECT ? "not heard of for some seconds"
-                        : p->state == PLAN_NODE_DOWN  ? "down"
-                                                      : "dead";
+    const char *state = p->state == PLAN_NODE_SUSPECT ? "not heard of for some seconds" : "down";
     double used = (double)p->disk_size - (double)p->disk_free + (double)f->node[node].coming +
                   (g ? (double)g->bytes : 0);
     switch (verdict) {

@@ -51,10 +51,13 @@ def median(values):
 
 
 class Cluster:
-    def __init__(self, directory, groups=8):
+    """A playground of its own; the settings of `sets` are kept through stop and start."""
+
+    def __init__(self, directory, groups=8, nodes=3, sets=()):
         self.dir = directory
-        self.base = free_base(310)
-        self.groups = groups
+        self.base = free_base(520)
+        self.groups, self.nodes = groups, nodes
+        self.sets = sets
 
     def ctl(self, *args, check=True):
         p = subprocess.run([os.path.join(BIN, "kvctl"), "--url", self.url, *args],
@@ -67,12 +70,18 @@ class Cluster:
 
     def start(self):
         self.ctl("playground", "start", "--dir", self.dir, "--base-port", str(self.base),
-                 "--groups", str(self.groups))
+                 "--groups", str(self.groups), "--nodes", str(self.nodes),
+                 *[x for text in self.sets for x in ("--set", text)])
         status = self.status()
         self.url = status["url"]
 
     def status(self):
         return json.loads(self.ctl("-o", "json", "playground", "status", "--dir", self.dir))
+
+    def ask(self, *args, check=True):
+        """A kvctl command's JSON; None if it fails and that is allowed."""
+        out = self.ctl("-o", "json", *args, check=check)
+        return json.loads(out) if out else None
 
     def pids(self, program):
         return {p["name"]: int(p["pid"]) for p in self.status()["processes"]
@@ -85,12 +94,31 @@ class Cluster:
         self.stop()
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    def bench(self, **options):
+    def bench_args(self, **options):
         args = [os.path.join(BIN, "kvbench"), "--url", self.url, "-o", "json"]
         for name, value in options.items():
             flag = "--" + name.replace("_", "-")
             args += [flag] if value is True else [flag, str(value)]
-        return run_json(*args)
+        return args
+
+    def bench(self, **options):
+        return run_json(*self.bench_args(**options))
+
+    def background(self, **options):
+        """The same while other things happen; result() waits for its end."""
+        return Background(subprocess.Popen(self.bench_args(**options), stdout=subprocess.PIPE,
+                                           stderr=subprocess.DEVNULL, text=True))
+
+
+class Background:
+    def __init__(self, process):
+        self.process = process
+
+    def result(self):
+        out, _ = self.process.communicate()
+        if not out.strip():
+            sys.exit("bench: kvbench ended with %d" % self.process.returncode)
+        return json.loads(out.strip().splitlines()[-1])
 
 
 def cpu_seconds(pid):
@@ -184,6 +212,12 @@ class Report:
 
     def missed(self):
         return [r for r in self.rows if r[3] == "MISSED"]
+
+    def summary(self):
+        missed = self.missed()
+        print("%d of %d targets met%s" % (len(self.rows) - len(missed), len(self.rows),
+                                          "; missed: " + ", ".join(r[0] for r in missed)
+                                          if missed else ""))
 
 
 def limits(directory, connections, pipeline, seconds):
@@ -320,14 +354,10 @@ def failover(report, cluster, args):
     gaps = []
     for i in range(args.runs):
         name, pid = sorted(cluster.pids("shardd").items())[i % 3]
-        load = subprocess.Popen([os.path.join(BIN, "kvbench"), "--url", cluster.url, "--clients",
-                                 "16", "--reads", "0", "--keys", "10000", "--seconds", "5",
-                                 "--gaps", str(cluster.groups), "-o", "json"],
-                                stdout=subprocess.PIPE, text=True)
+        load = cluster.background(clients=16, reads=0, keys=10000, seconds=5, gaps=cluster.groups)
         time.sleep(2)
         os.kill(pid, 9)
-        out, _ = load.communicate()
-        gaps.append(json.loads(out.strip().splitlines()[-1])["max_write_gap_ms"] / 1000)
+        gaps.append(load.result()["max_write_gap_ms"] / 1000)
         cluster.ctl("playground", "start", "--dir", cluster.dir, "--base-port", str(cluster.base))
         time.sleep(3)
     report.add("failover after kill -9 of a leader", "%.2f s" % median(gaps), "< 1.5 s",
@@ -364,10 +394,7 @@ def main():
         compare_redis(report, args)
     finally:
         cluster.destroy()
-    missed = report.missed()
-    print("%d of %d targets met%s" % (len(report.rows) - len(missed), len(report.rows),
-                                      "; missed: " + ", ".join(r[0] for r in missed)
-                                      if missed else ""))
+    report.summary()
 
 
 if __name__ == "__main__":

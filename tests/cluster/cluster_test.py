@@ -16,6 +16,7 @@ import disks
 import faults
 import operate
 import placement
+import transcript
 from playground import Failed, Playground, Skipped, program
 
 # A test is a function of a playground, or of nothing. Settings of its playground beside it.
@@ -52,6 +53,7 @@ TESTS = [
     (operate.node_down, {}),
     (operate.map_backup, {}),
     *placement.TESTS,
+    *transcript.TESTS,
 ]
 
 

@@ -10,9 +10,11 @@
  *                          majority of undamaged ones only safety is judged, not progress
  *   swarm                  each seed takes a random part of the faults
  *   operators 1            placementd and an operator's client move, split and merge: judged by
- * sim_cluster.h hosts N                machines that the nodes are spread over (0: one each) zones
- * N                zones of those (1) down-ms N              silence after which a node is down;
- * dead-ms N: and is replaced; stall-ms N: an operator is given up (0: placementd's defaults)
+ *                          sim_cluster.h
+ *   hosts N                machines that the nodes are spread over (0: one each)
+ *   zones N                zones of those (1)
+ *   down-ms N              silence after which a node is down; dead-ms N: and is replaced
+ *   stall-ms N             an operator is given up (0: placementd's defaults)
  *   removals 1             nodes may be removed for good
  *   split-bytes N          a larger group is split (0: placementd's default); max-groups N
  *

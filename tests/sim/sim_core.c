@@ -120,59 +120,62 @@ const struct sim_stats *sim_stats(void)
     return &sim_world.stats;
 }
 
-/* ---- the queue: a binary heap by (at, order) ---- */
+/* ---- the queue: a heap by (at, order), four children a node ---- */
 
-static bool earlier(const struct sim_event *a, const struct sim_event *b)
+#define FIRST_CHILD(pos) (4 * (pos)-2)
+#define PARENT(pos) (((pos) + 2) / 4)
+
+static bool earlier(const struct sim_slot *a, const struct sim_slot *b)
 {
     return a->at != b->at ? a->at < b->at : a->order < b->order;
 }
 
-static void heap_put(size_t pos, struct sim_event *e)
+static void heap_put(size_t pos, const struct sim_slot *s)
 {
-    sim_world.heap[pos] = e;
-    e->pos = pos;
+    sim_world.heap[pos] = *s;
+    s->event->pos = pos;
 }
 
-static void heap_up(size_t pos, struct sim_event *e)
+static void heap_up(size_t pos, const struct sim_slot *s)
 {
-    for (; pos > 1 && earlier(e, sim_world.heap[pos / 2]); pos /= 2)
-        heap_put(pos, sim_world.heap[pos / 2]);
-    heap_put(pos, e);
+    for (; pos > 1 && earlier(s, &sim_world.heap[PARENT(pos)]); pos = PARENT(pos))
+        heap_put(pos, &sim_world.heap[PARENT(pos)]);
+    heap_put(pos, s);
 }
 
-static void heap_down(size_t pos, struct sim_event *e)
+static void heap_down(size_t pos, const struct sim_slot *s)
 {
+    const struct sim_slot *heap = sim_world.heap;
     size_t n = sim_world.heap_n;
 
-    for (;;) {
-        size_t c = pos * 2;
-        if (c > n)
+    for (size_t c; (c = FIRST_CHILD(pos)) <= n;) {
+        size_t end = c + 3 < n ? c + 3 : n;
+        for (size_t k = c + 1; k <= end; k++)
+            if (earlier(&heap[k], &heap[c]))
+                c = k;
+        if (!earlier(&heap[c], s))
             break;
-        if (c < n && earlier(sim_world.heap[c + 1], sim_world.heap[c]))
-            c++;
-        if (!earlier(sim_world.heap[c], e))
-            break;
-        heap_put(pos, sim_world.heap[c]);
+        heap_put(pos, &heap[c]);
         pos = c;
     }
-    heap_put(pos, e);
+    heap_put(pos, s);
 }
 
 void sim_cancel(struct sim_event *e)
 {
     size_t pos = e->pos;
-    struct sim_event *last;
+    struct sim_slot last;
 
     if (pos == 0)
         return;
     e->pos = 0;
     last = sim_world.heap[sim_world.heap_n--];
-    if (last == e)
+    if (last.event == e)
         return;
-    if (pos > 1 && earlier(last, sim_world.heap[pos / 2]))
-        heap_up(pos, last);
+    if (pos > 1 && earlier(&last, &sim_world.heap[PARENT(pos)]))
+        heap_up(pos, &last);
     else
-        heap_down(pos, last);
+        heap_down(pos, &last);
 }
 
 void sim_at(struct sim_event *e, uint64_t at)
@@ -182,10 +185,9 @@ void sim_at(struct sim_event *e, uint64_t at)
     e->order = sim_world.order++;
     if (sim_world.heap_n + 2 > sim_world.heap_cap) {
         sim_world.heap_cap = sim_world.heap_cap ? sim_world.heap_cap * 2 : 256;
-        sim_world.heap =
-            mem_realloc(sim_world.heap, sim_world.heap_cap * sizeof(struct sim_event *));
+        sim_world.heap = mem_realloc(sim_world.heap, sim_world.heap_cap * sizeof *sim_world.heap);
     }
-    heap_up(++sim_world.heap_n, e);
+    heap_up(++sim_world.heap_n, &(struct sim_slot){e->at, e->order, e});
 }
 
 void sim_bury(struct sim_grave *g)
@@ -197,7 +199,7 @@ void sim_run(uint64_t until)
 {
     sim_world.stop = false;
     while (!sim_world.stop && sim_world.heap_n > 0) {
-        struct sim_event *e = sim_world.heap[1];
+        struct sim_event *e = sim_world.heap[1].event;
         struct list *g;
 
         if (e->at > until)

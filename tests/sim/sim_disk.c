@@ -155,21 +155,23 @@ static void revert_names(struct fs_inode *dir)
 
 static void lose_data(struct fs_inode *i, unsigned keep_percent)
 {
-    uint64_t size = i->data.n, wanted = size, block;
-    size_t it = 0;
-    void *old;
+    uint64_t size = i->data.n, wanted = size;
 
-    if (i->dir || (i->undo.n == 0 && size == i->durable_size))
+    if (i->dir || (i->n_old == 0 && size == i->durable_size))
         return;
     if (size != i->durable_size && sim_below(100) >= keep_percent)
         wanted = i->durable_size;
     if (wanted > size)
         fs_inode_resize(i, wanted);
-    while (map_next(&i->undo, &it, &block, &old)) {
-        uint64_t at = block * FS_BLOCK;
+    for (size_t k = 0; k < i->n_old; k++) {
+        const uint8_t *old = i->old[k].bytes;
+        uint64_t at = i->old[k].block * FS_BLOCK;
         if (at < i->data.n && sim_below(100) >= keep_percent) {
             size_t n = i->data.n - (size_t)at < FS_BLOCK ? i->data.n - (size_t)at : FS_BLOCK;
-            memcpy(i->data.p + at, old, n);
+            if (old)
+                memcpy(i->data.p + at, old, n);
+            else
+                memset(i->data.p + at, 0, n);
             sim_world.stats.lost_blocks++;
         }
     }

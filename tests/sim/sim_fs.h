@@ -22,6 +22,12 @@ struct fs_names {
     size_t n, cap;
 };
 
+/* The durable bytes of a block that has changed since the last sync. */
+struct fs_old {
+    uint64_t block;
+    uint8_t *bytes; /* FS_BLOCK; NULL: zeros */
+};
+
 struct fs_inode {
     struct list link; /* sim_disk.inodes */
     struct sim_host *host;
@@ -33,7 +39,10 @@ struct fs_inode {
     struct buf data;
     uint64_t durable_size;
     uint64_t last_write; /* where the last asynchronous write that succeeded began */
-    struct map undo;     /* block number -> its FS_BLOCK durable bytes */
+    struct fs_old *old;  /* each block once, in the order of their first change */
+    size_t n_old, old_cap;
+    uint8_t *changed; /* a bit per block: it is in `old` */
+    size_t changed_cap;
 };
 
 /* A change of one directory that fs_sync_dir() has not yet made durable. */

@@ -79,23 +79,17 @@ struct fs_inode *fs_inode_create(struct sim_host *h, bool dir)
 
     i->host = h;
     i->dir = dir;
-    map_init(&i->undo);
     list_push_back(&h->disk.inodes, &i->link);
     return i;
 }
 
-static void forget_undo(struct fs_inode *i)
+static void forget_old(struct fs_inode *i)
 {
-    size_t it = 0;
-    uint64_t block;
-    void *old;
-
-    if (i->undo.n == 0)
-        return;
-    while (map_next(&i->undo, &it, &block, &old))
-        free(old);
-    map_close(&i->undo);
-    map_init(&i->undo);
+    for (size_t k = 0; k < i->n_old; k++) {
+        i->changed[i->old[k].block / 8] = 0;
+        free(i->old[k].bytes);
+    }
+    i->n_old = 0;
 }
 
 void fs_inode_unref(struct fs_inode *i)
@@ -107,8 +101,9 @@ void fs_inode_unref(struct fs_inode *i)
         return;
     fs_names_clear(&i->seen);
     fs_names_clear(&i->durable);
-    forget_undo(i);
-    map_close(&i->undo);
+    forget_old(i);
+    free(i->old);
+    free(i->changed);
     i->host->disk.used -= i->data.n;
     buf_close(&i->data);
     list_remove(&i->link);
@@ -117,26 +112,42 @@ void fs_inode_unref(struct fs_inode *i)
 
 void fs_inode_sync(struct fs_inode *i)
 {
-    forget_undo(i);
+    forget_old(i);
     i->durable_size = i->data.n;
+}
+
+static void remember_block(struct fs_inode *i, uint64_t b)
+{
+    uint64_t at = b * FS_BLOCK;
+    uint8_t *bytes = NULL;
+
+    i->changed[b / 8] |= (uint8_t)(1u << b % 8);
+    /* Beyond the durable size there is nothing to put back but zeros. */
+    if (at < i->data.n && at < i->durable_size) {
+        size_t n = (size_t)(i->data.n - at);
+        bytes = mem_zalloc(FS_BLOCK);
+        memcpy(bytes, i->data.p + at, n < FS_BLOCK ? n : FS_BLOCK);
+    }
+    if (i->n_old == i->old_cap) {
+        i->old_cap = i->old_cap ? i->old_cap * 2 : 16;
+        i->old = mem_realloc(i->old, i->old_cap * sizeof *i->old);
+    }
+    i->old[i->n_old++] = (struct fs_old){b, bytes};
 }
 
 static void remember(struct fs_inode *i, uint64_t from, uint64_t to)
 {
-    for (uint64_t b = from / FS_BLOCK; b * FS_BLOCK < to; b++) {
-        uint64_t at = b * FS_BLOCK;
-        uint8_t *old;
-        size_t n;
-        /* Beyond the durable size there is nothing to put back but zeros. */
-        if (map_find(&i->undo, b))
-            continue;
-        old = mem_zalloc(FS_BLOCK);
-        if (at < i->data.n && at < i->durable_size) {
-            n = (size_t)(i->data.n - at);
-            memcpy(old, i->data.p + at, n < FS_BLOCK ? n : FS_BLOCK);
-        }
-        map_set(&i->undo, b, old);
+    size_t bits = (size_t)(to / FS_BLOCK / 8) + 1;
+
+    if (bits > i->changed_cap) {
+        size_t cap = bits > 2 * i->changed_cap ? bits : 2 * i->changed_cap;
+        i->changed = mem_realloc(i->changed, cap);
+        memset(i->changed + i->changed_cap, 0, cap - i->changed_cap);
+        i->changed_cap = cap;
     }
+    for (uint64_t b = from / FS_BLOCK; b * FS_BLOCK < to; b++)
+        if (!(i->changed[b / 8] >> b % 8 & 1))
+            remember_block(i, b);
 }
 
 static void grow(struct fs_inode *i, uint64_t size)

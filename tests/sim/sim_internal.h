@@ -47,10 +47,16 @@ struct sim_host {
     struct sim_disk disk;
 };
 
+/* A place in the queue; at and order as in the event, so that a comparison needs no more. */
+struct sim_slot {
+    uint64_t at, order;
+    struct sim_event *event;
+};
+
 struct sim {
     uint64_t now, order, trace, n_events;
     struct rng rng;
-    struct sim_event **heap; /* 1-based */
+    struct sim_slot *heap; /* 1-based */
     size_t heap_n, heap_cap;
     bool stop, verbose;
     struct sim_host *current;

@@ -1,11 +1,12 @@
 /* The simulator's command line.
  *
  *   sim [--seeds N] [--seed S] [--scenario FILE]... [--jobs J] [--bug NAME] [--verbose]
- *       [--history FILE]
+ *       [--list FILE]
  *
  * Each seed runs in a process of its own: a crash of the code under test is a finding, and the
  * memory that crashed processes of the simulated world leave behind goes with it. Several
- * scenarios take turns by seed. Exit code: 0 all well (with --bug: it was caught), 1 not. */
+ * scenarios take turns by seed. A list ("SCENARIO SEED" lines, # comments) runs before. Exit code:
+ * 0 all well (with --bug: it was caught), 1 not. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,20 +27,37 @@
 
 #define MAX_SCENARIOS 64
 #define MAX_JOBS 64
+#define MAX_LISTED 64
 #define SEED_SECONDS 180
 
 struct options {
     uint64_t seed, seeds;
     const char *path[MAX_SCENARIOS];
     unsigned n_paths, jobs;
-    const char *bug;
+    const char *bug, *list;
     bool verbose;
+};
+
+/* One seed of one scenario. */
+struct job {
+    const struct scenario *scenario;
+    const char *path;
+    uint64_t seed;
 };
 
 struct slot {
     pid_t pid;
-    uint64_t seed;
+    struct job job;
 };
+
+static struct scenario scenarios[MAX_SCENARIOS]; /* as options.path */
+
+static struct {
+    char path[MAX_LISTED][256];
+    struct scenario scenario[MAX_LISTED];
+    uint64_t seed[MAX_LISTED];
+    unsigned n;
+} listed;
 
 struct totals {
     uint64_t seeds, failed, idle;
@@ -103,12 +121,14 @@ static void configure(const struct scenario *s)
     sim_net_configure(&net);
 }
 
-static _Noreturn void run_seed(const struct options *o, const struct scenario *s, uint64_t seed,
+static _Noreturn void run_seed(const struct options *o, const struct job *j,
                                struct world_result *out)
 {
+    const struct scenario *s = j->scenario;
+
     alarm(SEED_SECONDS);
     sim_set_verbose(o->verbose);
-    sim_begin(seed);
+    sim_begin(j->seed);
     if (o->bug)
         CHECK(plant(o->bug));
     configure(s);
@@ -149,18 +169,22 @@ static void add(struct totals *t, const struct world_result *r)
     t->idle += r->ok < 20 || r->idle;
 }
 
-static const char *path_of(const struct options *o, uint64_t seed)
+/* The k-th of all: what is listed, then the seeds, the scenarios taking turns. */
+static struct job job_of(const struct options *o, uint64_t k)
 {
-    return o->path[seed % o->n_paths];
+    if (k < listed.n)
+        return (struct job){&listed.scenario[k], listed.path[k], listed.seed[k]};
+    uint64_t seed = o->seed + k - listed.n;
+    return (struct job){&scenarios[seed % o->n_paths], o->path[seed % o->n_paths], seed};
 }
 
-static void report_failure(const struct options *o, uint64_t seed, int status)
+static void report_failure(const struct options *o, const struct job *j, int status)
 {
     if (WIFSIGNALED(status))
-        printf("seed %llu: ended by signal %d%s\n", (unsigned long long)seed, WTERMSIG(status),
+        printf("seed %llu: ended by signal %d%s\n", (unsigned long long)j->seed, WTERMSIG(status),
                WTERMSIG(status) == SIGALRM ? " (it took too long)" : "");
     printf("FAILED seed %llu of %s\n  repeat: make sim SEED=%llu SCENARIO=%s%s%s\n",
-           (unsigned long long)seed, path_of(o, seed), (unsigned long long)seed, path_of(o, seed),
+           (unsigned long long)j->seed, j->path, (unsigned long long)j->seed, j->path,
            o->bug ? " BUG=" : "", o->bug ? o->bug : "");
     fflush(stdout);
 }
@@ -204,12 +228,12 @@ static void print_operators(const struct world_result *s)
     printf("\n");
 }
 
-static void run_all(const struct options *o, const struct scenario *scenarios, struct totals *t)
+static void run_all(const struct options *o, struct totals *t)
 {
     struct slot slots[MAX_JOBS] = {0};
     struct world_result *results = mmap(NULL, MAX_JOBS * sizeof *results, PROT_READ | PROT_WRITE,
                                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    uint64_t next = o->seed, end = o->seed + o->seeds;
+    uint64_t next = 0, end = listed.n + o->seeds;
     unsigned busy = 0;
 
     CHECK(results != MAP_FAILED);
@@ -221,12 +245,12 @@ static void run_all(const struct options *o, const struct scenario *scenarios, s
             while (slots[at].pid)
                 at++;
             memset(&results[at], 0, sizeof results[at]);
-            slots[at].seed = next++;
+            slots[at].job = job_of(o, next++);
             fflush(stdout);
             slots[at].pid = fork();
             CHECK(slots[at].pid >= 0);
             if (slots[at].pid == 0)
-                run_seed(o, &scenarios[slots[at].seed % o->n_paths], slots[at].seed, &results[at]);
+                run_seed(o, &slots[at].job, &results[at]);
             busy++;
             continue;
         }
@@ -239,15 +263,15 @@ static void run_all(const struct options *o, const struct scenario *scenarios, s
         t->seeds++;
         if (status != 0) {
             t->failed++;
-            report_failure(o, slots[at].seed, status);
+            report_failure(o, &slots[at].job, status);
             if (o->bug || t->failed >= 5)
                 end = next; /* enough is known */
         } else {
             add(t, &results[at]);
         }
-        if (o->seeds == 1 && status == 0)
-            printf("seed %llu of %s: trace %016llx\n", (unsigned long long)slots[at].seed,
-                   path_of(o, slots[at].seed), (unsigned long long)results[at].trace);
+        if (end == 1 && status == 0)
+            printf("seed %llu of %s: trace %016llx\n", (unsigned long long)slots[at].job.seed,
+                   slots[at].job.path, (unsigned long long)results[at].trace);
     }
     munmap(results, MAX_JOBS * sizeof *results);
 }
@@ -271,6 +295,8 @@ static bool parse(int argc, char **argv, struct options *o)
             o->jobs = (unsigned)atoi(v);
         else if (strcmp(a, "--bug") == 0)
             o->bug = v;
+        else if (strcmp(a, "--list") == 0)
+            o->list = v;
         else if (strcmp(a, "--scenario") == 0 && o->n_paths < MAX_SCENARIOS)
             o->path[o->n_paths++] = v;
         else
@@ -279,16 +305,54 @@ static bool parse(int argc, char **argv, struct options *o)
     return o->n_paths > 0 && o->jobs > 0 && o->jobs <= MAX_JOBS;
 }
 
+/* A line of a list; empty ones count. */
+static bool load_line(const char *line)
+{
+    unsigned k = listed.n;
+    unsigned long long seed;
+    char msg[512];
+
+    if (line[strspn(line, " \t")] == 0)
+        return true;
+    if (k == MAX_LISTED || sscanf(line, " %255s %llu", listed.path[k], &seed) != 2) {
+        fprintf(stderr, "sim: not \"SCENARIO SEED\", or one too many: %s\n", line);
+        return false;
+    }
+    if (scenario_load(listed.path[k], &listed.scenario[k], msg, sizeof msg) != ERR_OK) {
+        fprintf(stderr, "sim: %s\n", msg);
+        return false;
+    }
+    listed.seed[listed.n++] = seed;
+    return true;
+}
+
+static bool load_list(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    char line[512];
+    bool good = true;
+
+    if (!f) {
+        fprintf(stderr, "sim: cannot read %s\n", path);
+        return false;
+    }
+    while (good && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "#\n")] = 0;
+        good = load_line(line);
+    }
+    fclose(f);
+    return good;
+}
+
 int main(int argc, char **argv)
 {
-    static struct scenario scenarios[MAX_SCENARIOS];
     struct options o = {.seed = 1, .seeds = 1, .jobs = 2};
     struct totals t = {0};
     char msg[512];
 
     if (!parse(argc, argv, &o)) {
         fprintf(stderr, "usage: sim --scenario FILE... [--seeds N] [--seed S] [--jobs J] "
-                        "[--bug NAME] [--verbose]\n");
+                        "[--bug NAME] [--list FILE] [--verbose]\n");
         return 2;
     }
     for (unsigned i = 0; i < o.n_paths; i++)
@@ -300,7 +364,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "sim: no such bug: %s\n", o.bug);
         return 2;
     }
-    run_all(&o, scenarios, &t);
+    if (o.list && !load_list(o.list))
+        return 2;
+    run_all(&o, &t);
     print_totals(&t);
     print_operators(&t.sum);
     if (o.bug) {

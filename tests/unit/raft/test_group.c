@@ -328,6 +328,29 @@ START_TEST(idle)
 }
 END_TEST
 
+/* Followers apply right after the leader, not with its next heartbeat, at one more message each. */
+START_TEST(told_of_commits)
+{
+    world_init(8);
+    W.tell_commits = true;
+    world_create(3, 1);
+    world_run(500);
+    struct node *l = world_leader();
+    for (unsigned i = 0; i < 20; i++) {
+        ck_assert_int_eq(world_propose(l, &i, sizeof i), ERR_OK);
+        world_run(10);
+        ck_assert_msg(world_all_applied(group_last_index(l->g)), "proposal %u", i);
+        world_run(3);
+    }
+    uint64_t out = group_set_stats(W.node[1].set)->messages_out;
+    world_run(10000);
+    out = group_set_stats(W.node[1].set)->messages_out - out;
+    ck_assert_uint_le(out, 2 * 10000 / 40);
+    ok();
+    world_close();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("group");
@@ -340,6 +363,7 @@ int main(void)
     tcase_add_test(t, read_back);
     tcase_add_test(t, life);
     tcase_add_test(t, idle);
+    tcase_add_test(t, told_of_commits);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);

@@ -454,22 +454,34 @@ START_TEST(barrier)
 }
 END_TEST
 
-START_TEST(blank)
+/* A leader and its fourth member, whose log is empty. */
+static void add_blank(unsigned off)
 {
     struct group_conf four = world_conf(4);
     four.member[3].role = GROUP_STANDBY;
+    begin(3, off);
+    elect();
+    say(2, result(2, 0, 2), none);
+    ck_assert_int_eq(group_change(X->g, &four), ERR_OK);
+    world_run(3);
+    say(2, result(2, 0, 3), none);
+}
+
+static struct group_msg echoing(struct group_msg m)
+{
+    m.echo = X->io.now;
+    return m;
+}
+
+START_TEST(blank)
+{
     for (int off = 0; off < 2; off++) {
-        begin(3, off ? GUARD_BLANK : 0);
-        elect();
-        say(2, result(2, 0, 2), none);
-        ck_assert_int_eq(group_change(X->g, &four), ERR_OK);
-        world_run(3);
-        say(2, result(2, 0, 3), none);
+        add_blank(off ? GUARD_BLANK : 0);
         for (int i = 0; i < 30; i++) {
             say(4, result(2, 3, 0), none); /* its log is empty */
             say(4, result(2, 2, 0), none);
             say(4, result(2, 1, 0), none);
-            say(4, result(2, 0, 0), none);
+            say(4, echoing(result(2, 0, 0)), none);
             say(2, result(2, 0, 3), none);
             world_run(40);
         }
@@ -477,6 +489,30 @@ START_TEST(blank)
         ck_assert_int_eq(last_sent(MSG_INSTALL, 4) == NULL, off);
         end();
     }
+}
+END_TEST
+
+/* A member whose node has not made it yet: no checkpoint is made for it, over and over. */
+START_TEST(a_snapshot_is_for_those_who_answer)
+{
+    add_blank(0);
+    for (int last = 3; last >= 0; last--)
+        say(4, result(2, (uint64_t)last, 0), none);
+    unsigned before = 0;
+    for (int i = 0; i < 40; i++) {
+        if (i == 20)
+            before = X->wanted;
+        n_sent = 0;
+        say(2, echoing(result(2, 0, 3)), none);
+        world_run(100);
+    }
+    ck_assert_int_eq(group_state_of(X->g), GROUP_LEADER);
+    ck_assert_uint_eq(X->wanted, before);
+    n_sent = 0;
+    say(4, echoing(result(2, 0, 0)), none);
+    world_run(100);
+    ck_assert_uint_gt(X->wanted, before);
+    end();
 }
 END_TEST
 
@@ -711,6 +747,7 @@ int main(void)
     tcase_add_test(t, nvote);
     tcase_add_test(t, barrier);
     tcase_add_test(t, blank);
+    tcase_add_test(t, a_snapshot_is_for_those_who_answer);
     tcase_add_test(t, back);
     tcase_add_test(t, vote_is_held);
     tcase_add_test(t, ack_waits_for_the_disk);

@@ -240,6 +240,7 @@ static void run(uint64_t seed)
     if (R(4) == 0)
         W.segment = 64 * KIB;
     W.vote_holiday = R(4) == 0;
+    W.tell_commits = R(2) == 0;
     world_create(voters, R(2) ? 1 : 0);
     for (unsigned i = voters + 1; i <= NODES; i++)
         world_join(i);

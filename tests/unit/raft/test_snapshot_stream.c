@@ -137,7 +137,7 @@ static void on_checkpointed(void *arg, uint64_t group)
         io_stop(w.io);
 }
 
-static void setup_with(unsigned max_live, uint64_t expire_ns)
+static void setup_with(unsigned max_live, uint64_t expire_ns, uint64_t unasked_ns)
 {
     struct io_options io = {0};
     char msg[256] = "";
@@ -163,6 +163,7 @@ static void setup_with(unsigned max_live, uint64_t expire_ns)
                                         .core = 3,
                                         .max_live = max_live,
                                         .expire_ns = expire_ns,
+                                        .unasked_ns = unasked_ns,
                                         .checkpointed = on_checkpointed};
     w.store = snapshot_store_create(&so);
     w.server_options =
@@ -172,7 +173,7 @@ static void setup_with(unsigned max_live, uint64_t expire_ns)
 
 static void setup(void)
 {
-    setup_with(0, 0);
+    setup_with(0, 0, 0);
 }
 
 static void teardown(void)
@@ -851,13 +852,69 @@ START_TEST(the_store_is_bounded)
 }
 END_TEST
 
+static enum err ask_for(uint64_t index)
+{
+    w.pending++;
+    snapshot_store_make(w.store, GROUP, dir_of("sender"), index, checkpoint, on_made, NULL);
+    run_all();
+    return w.made_result;
+}
+
+/* Members that are down are offered the same again and again: others wait for the places. */
+START_TEST(what_nobody_fetches_gives_up_its_place)
+{
+    struct snapshot_store_stats s;
+
+    teardown();
+    setup_with(1, 0, 200 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(0), ERR_OK);
+    ck_assert_int_eq(ask_for(1001), ERR_BUSY);
+    run_for(150 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(0), ERR_OK); /* offered again */
+    run_for(150 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(1001), ERR_OK);
+    snapshot_store_stats(w.store, &s);
+    ck_assert_uint_eq(s.reused, 1);
+    ck_assert_uint_eq(s.evicted, 1);
+    ck_assert_uint_eq(s.live, 1);
+}
+END_TEST
+
+START_TEST(a_receiver_that_has_begun_may_be_silent_for_longer)
+{
+    teardown();
+    setup_with(1, 0, 200 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(0), ERR_OK);
+    snapshot_unpin(snapshot_store_pin(w.store, w.id)); /* a chunk is read */
+    run_for(400 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(1001), ERR_BUSY);
+    run_for(500 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(1001), ERR_OK);
+}
+END_TEST
+
+/* One that is offered to a second receiver after the first has got it is that one's. */
+START_TEST(the_next_receiver_has_its_time)
+{
+    teardown();
+    setup_with(1, 0, 200 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(0), ERR_OK);
+    ck_assert_int_eq(fetch(), ERR_OK);
+    run_for(300 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(0), ERR_OK);
+    ck_assert_int_eq(ask_for(1001), ERR_BUSY);
+    run_for(250 * NS_PER_MS);
+    ck_assert_int_eq(ask_for(1001), ERR_OK);
+}
+END_TEST
+
 START_TEST(unused_snapshots_expire)
 {
     struct snapshot_store_stats s;
     char file[4300];
 
     teardown();
-    setup_with(2, 200 * NS_PER_MS);
+    setup_with(2, 200 * NS_PER_MS, 0);
     make();
     snap_file(file, sizeof file, "sender", "snap", 3);
     ck_assert(fs_exists(file));
@@ -934,6 +991,9 @@ static void add_tests(TCase *t)
     tcase_add_test(t, live_snapshots_are_reused_and_joined);
     tcase_add_test(t, checkpoints_are_read_without_the_engine);
     tcase_add_test(t, the_store_is_bounded);
+    tcase_add_test(t, what_nobody_fetches_gives_up_its_place);
+    tcase_add_test(t, a_receiver_that_has_begun_may_be_silent_for_longer);
+    tcase_add_test(t, the_next_receiver_has_its_time);
     tcase_add_test(t, unused_snapshots_expire);
     tcase_add_test(t, failures_and_drops_leave_nothing_behind);
 }

@@ -72,7 +72,7 @@ struct world {
     char text[256];
     uint64_t elections, reads_done, reads_refused, crashes, proposals, compactions;
     uint64_t log_memory, segment;
-    bool vote_holiday;
+    bool vote_holiday, tell_commits;
 };
 static struct world W;
 
@@ -281,6 +281,7 @@ static void node_open(struct node *x)
                                   .election_timeout_ms = 200,
                                   .heartbeat_ms = 40,
                                   .vote_holiday = W.vote_holiday,
+                                  .tell_commits = W.tell_commits,
                                   .arg = x,
                                   .send = on_send,
                                   .on_fatal = on_fatal};
