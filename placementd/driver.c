@@ -16,7 +16,6 @@ typedef unsigned long long ull;
 #define PLAN_NS (1 * NS_PER_S)       /* between two rounds of a small cluster */
 #define PLAN_GROUPS 4000u            /* a second more for each so many groups */
 #define PLAN_LOST_NS (10 * NS_PER_S) /* a round whose commands were never applied */
-#define FROZEN_MS 10000u             /* a merge's source may be frozen for so long */
 
 /* The command in flight for an operator. */
 struct driver_proposed {
@@ -113,7 +112,7 @@ static uint64_t deadline(const struct driver *d, const struct driver_moment *m, 
 {
     bool frozen = step == CLUSTER_STEP_MERGE_FREEZE || step == CLUSTER_STEP_MERGE_OWN;
     uint64_t ms = d->options.stall_ms;
-    return m->wall_ms + (frozen && ms > FROZEN_MS ? FROZEN_MS : ms);
+    return m->wall_ms + (frozen && ms > OPERATOR_FROZEN_MS ? OPERATOR_FROZEN_MS : ms);
 }
 
 static void check(struct driver *d, const struct driver_moment *m, const struct cluster_operator *o)

@@ -214,6 +214,19 @@ void liveness_report(struct liveness *l, const struct cluster *c, const struct m
     keep_replicas(n, h);
 }
 
+void liveness_forget(struct liveness *l, const struct cluster *c)
+{
+    size_t it = 0;
+    uint64_t group;
+    void *value;
+    while (map_next(&l->groups, &it, &group, &value)) {
+        if (cluster_find_group(c, group))
+            continue;
+        map_remove(&l->groups, group);
+        free(value);
+    }
+}
+
 enum liveness_state liveness_state(const struct liveness *l, uint32_t node, uint64_t now)
 {
     const struct live_node *n = liveness_node(l, node);

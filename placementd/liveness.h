@@ -96,6 +96,8 @@ uint64_t liveness_leader(const struct liveness *l, const struct cluster_group *g
 uint64_t liveness_load(const struct live_group *g);
 /* Its leader or range has changed only just now: not to be balanced. */
 bool liveness_unsettled(const struct live_group *g, uint64_t now);
+/* Drops what was heard of groups that are not in the state any more. Now and then. */
+void liveness_forget(struct liveness *l, const struct cluster *c);
 /* Calls fn for each node whose state is another than when last told. */
 void liveness_tell(struct liveness *l, const struct cluster *c, uint64_t now,
                    void (*fn)(void *arg, const struct cluster_node *n, enum liveness_state was,

@@ -8,10 +8,12 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/version.h"
+#include "common/io/files.h"
 #include "common/io/fs.h"
 #include "common/notify/notify.h"
 #include "placementd/http.h"
 #include "placementd/server.h"
+#include "placementd/session.h"
 #include "placementd/supervisor.h"
 
 static const char usage[] =
@@ -109,10 +111,12 @@ static int run(const struct args *args, struct settings *settings, struct data_d
     static struct server server;
     struct placement_http *http = NULL;
     char msg[512] = "";
+    uint64_t files = files_raise();
     notify_status("replaying the log");
     enum err e = server_open(&server, settings, dir, msg, sizeof(msg));
     if (e != ERR_OK)
         return fail(exit_code_of(e), "", msg[0] ? msg : err_text(e));
+    server.sessions_max = files_for_clients(files, 1, SESSION_MAX);
     if (settings->listen_http[0])
         e = placement_http_start(&server, &settings->http, &http, msg, sizeof(msg));
     struct supervisor supervisor = {.server = &server,

@@ -28,6 +28,8 @@ MUST_USE enum err operator_make(const struct cluster *c, const struct plan_op *o
                                 uint64_t now_wall_ms, uint8_t origin, struct cluster_operator *out,
                                 char *why, size_t n);
 
+#define OPERATOR_FROZEN_MS 10000u /* a merge's source may be frozen for so long */
+
 enum operator_verdict {
     OPERATOR_WAIT,   /* not yet */
     OPERATOR_PROVEN, /* on to the next step, or finished */

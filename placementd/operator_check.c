@@ -182,11 +182,17 @@ static bool is_stalled(const struct judge *j)
         const struct live_group *g = liveness_group(j->l, i ? j->o->peer : j->o->group);
         moved = g && g->moved > moved ? g->moved : moved;
     }
-    if (j->o->deadline_ms == 0 || j->wall_ms <= j->o->deadline_ms)
+    bool frozen =
+        j->step->kind == CLUSTER_STEP_MERGE_FREEZE || j->step->kind == CLUSTER_STEP_MERGE_OWN;
+    /* A deadline further away than any is given: the wall clock was set back, or a leader with
+     * another one has taken over. It must not keep a range frozen until the clock has come there.
+     */
+    uint64_t longest = frozen ? OPERATOR_FROZEN_MS : j->l->stall_ns / NS_PER_MS;
+    bool past = j->wall_ms > j->o->deadline_ms || j->o->deadline_ms - j->wall_ms > longest;
+    if (j->o->deadline_ms == 0 || !past)
         return false;
     /* While the source is frozen nobody serves its range: no waiting for a slow copy there. */
-    return j->step->kind == CLUSTER_STEP_MERGE_FREEZE || j->step->kind == CLUSTER_STEP_MERGE_OWN ||
-           j->now - moved >= j->l->stall_ns;
+    return frozen || j->now - moved >= j->l->stall_ns;
 }
 
 static enum operator_verdict give_up(struct judge *j)

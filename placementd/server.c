@@ -171,6 +171,8 @@ static void on_tick(struct io_timer *t)
     server_members_tick(s);
     if (fsm_leads(&s->fsm) && !s->stopping) {
         found(s);
+        if (s->ticks % 100 == 0)
+            liveness_forget(&s->live, &s->fsm.cluster);
         liveness_tell(&s->live, &s->fsm.cluster, io_now(s->io), tell_node, s);
         struct driver_moment now = server_moment(s);
         driver_turn(&s->driver, &now);
@@ -311,6 +313,7 @@ static void init(struct server *s, const struct settings *settings, struct data_
 {
     memset(s, 0, sizeof(*s));
     s->settings = settings;
+    s->sessions_max = SESSION_MAX;
     s->dir = dir;
     s->members = settings->members;
     s->self = members_find(&s->members, settings->self->id);

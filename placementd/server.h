@@ -38,7 +38,7 @@ struct server {
     struct map_view view;
     struct membership membership; /* scratch of server_membership() */
     struct list sessions;         /* struct session.link */
-    unsigned n_sessions;
+    unsigned n_sessions, sessions_max;
     struct list requests; /* struct request.link: waiting for a read or a command */
     unsigned n_requests;
     struct io_timer tick;

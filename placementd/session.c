@@ -140,7 +140,7 @@ static const struct conn_ops ops = {
 
 void session_accept(struct server *s, int handle)
 {
-    if (s->n_sessions >= SESSION_MAX || s->stopping) {
+    if (s->n_sessions >= s->sessions_max || s->stopping) {
         io_handle_close(handle);
         return;
     }

@@ -62,6 +62,7 @@ static void core_turn(void *arg)
 {
     struct core *c = arg;
     c->stats.turns++;
+    c->turn_values = 0;
     struct list *item;
     while ((item = list_pop_front(&c->dirty))) {
         struct replica *r = CONTAINER_OF(item, struct replica, dirty);
@@ -488,8 +489,8 @@ enum err core_create(struct node *node, unsigned number, struct io *io, const ui
         return e;
     }
     c->wal_id = wal_id(group_set_wal(c->groups));
-    c->snapshots =
-        snapshot_store_create(&(struct snapshot_store_options){.io = io, .core = (uint16_t)number});
+    c->snapshots = snapshot_store_create(&(struct snapshot_store_options){
+        .io = io, .core = (uint16_t)number, .arg = c, .checkpointed = replica_checkpointed});
     c->snapshot_server = snapshot_server_create(
         &(struct snapshot_server_options){.io = io,
                                           .conns = c->conns,

@@ -34,6 +34,7 @@ struct node_options {
     const char *name, *zone, *host;
     uint64_t incarnation;
     unsigned cores;
+    unsigned clients; /* connections of a core; 0: LIMIT_CONNECTIONS */
     uint64_t key_max, value_max;
     uint64_t wal_segment_size;
     uint64_t log_memory; /* of the node; divided among the cores */
@@ -106,6 +107,7 @@ struct core {
     struct list requests; /* all unanswered */
     unsigned n_requests;
     uint64_t request_bytes;
+    uint64_t turn_values; /* bytes of values that this turn has answered with */
     uint64_t next_deadline;
 
     struct io_timer tick; /* 100 ms: deadlines, maintenance */

@@ -119,6 +119,7 @@ static void destroy(struct core *c, struct replica *r)
     w->core = c;
     w->work.run = remove_run;
     w->work.done = remove_done;
+    w->work.class = IO_WORK_LONG;
     snprintf(w->groups, sizeof w->groups, "%.2900s/groups", c->node->options.data_dir);
     snprintf(w->path, sizeof w->path, "%s.%llu.gone", r->path, (unsigned long long)c->removals++);
     char path[sizeof r->path];

@@ -216,7 +216,7 @@ static void job_take(struct core *core, void *arg)
                 (r->shard.phase == SHARD_PHASE_SOURCE || r->shard.phase == SHARD_PHASE_FROZEN);
     if (!ours || r->doomed || core->stage > 0)
         j->result = ERR_NOT_FOUND;
-    else if (r->state != REPLICA_RUNNING || r->busy_offload || r->checkpoints > 0 || r->install)
+    else if (r->state != REPLICA_RUNNING || r->busy_offload || r->checkpointing > 0 || r->install)
         j->result = ERR_BUSY;
     else
         j->result = ERR_OK;
@@ -356,7 +356,7 @@ static void flush_done(struct io_work *work)
 static void make_durable(struct merge_copy *c)
 {
     struct replica *r = c->target;
-    if (r->busy_offload || r->checkpoints > 0 || r->install || r->core->no_space) {
+    if (r->busy_offload || r->checkpointing > 0 || r->install || r->core->no_space) {
         rest(c, r->core->no_space ? REST_FULL : REST_BUSY);
         return;
     }

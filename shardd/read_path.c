@@ -11,6 +11,10 @@
 #define RETRY_NO_LEADER_MS 10u
 #define RETRY_CLOCK_MS 10u
 
+/* Bytes of values that a turn answers with: copying more would keep heartbeats waiting. The rest
+ * asks again in the next turn. */
+#define TURN_VALUES (16 * MIB)
+
 /* Reads of one turn and level of a replica, waiting for one confirmation. */
 struct read_batch {
     struct group_read read;
@@ -240,6 +244,7 @@ static void offload(struct replica *r, struct request *request)
     struct read_work *w = mem_zalloc(sizeof *w);
     w->work.run = work_run;
     w->work.done = work_done;
+    w->work.class = IO_WORK_URGENT;
     w->replica = r;
     w->request = request;
     w->range = r->shard.epoch.range;
@@ -280,6 +285,12 @@ void read_path_serve(struct replica *r, struct request *request)
 
 /* ---- batches ---- */
 
+static void put_off(struct replica *r)
+{
+    replica_mark_dirty(r);
+    io_again(r->core->io);
+}
+
 static void answer_failed(struct read_batch *b, enum err result)
 {
     struct replica *r = b->replica;
@@ -303,8 +314,13 @@ static void on_read(struct group_read *read, enum err result)
     list_remove(&b->link);
     if (result == ERR_NOT_LEADER && !b->weak && handover_holds(r))
         list_splice(&r->reads.gathered, &b->requests);
-    while (result == ERR_OK && !list_empty(&b->requests))
+    while (result == ERR_OK && !list_empty(&b->requests)) {
         read_path_serve(r, pop(&b->requests));
+        if (r->core->turn_values > TURN_VALUES && !list_empty(&b->requests)) {
+            list_splice(b->weak ? &r->reads.weak : &r->reads.gathered, &b->requests);
+            put_off(r);
+        }
+    }
     if (!list_empty(&b->requests))
         answer_failed(b, result);
     b->next_free = r->reads.free;
@@ -357,7 +373,7 @@ static void flush_weak(struct replica *r)
     uint64_t least = UINT64_MAX;
     list_init(&session);
     list_init(&bounded);
-    while (!list_empty(&r->reads.weak)) {
+    while (!list_empty(&r->reads.weak) && r->core->turn_values <= TURN_VALUES) {
         struct request *request = pop(&r->reads.weak);
         if (is_ready(r, request)) {
             read_path_serve(r, request);
@@ -368,6 +384,8 @@ static void flush_weak(struct replica *r)
             least = age_of(request) < least ? age_of(request) : least;
         }
     }
+    if (!list_empty(&r->reads.weak))
+        put_off(r);
     confirm(r, &session, true, 0);
     confirm(r, &bounded, true, least);
 }

@@ -497,7 +497,7 @@ static void maintain_done(struct io_work *work)
 
 void replica_maintain(struct replica *r)
 {
-    if (r->busy_offload || r->checkpoints > 0 || r->install || r->state != REPLICA_RUNNING)
+    if (r->busy_offload || r->checkpointing > 0 || r->install || r->state != REPLICA_RUNNING)
         return;
     struct maintain_work *w = mem_zalloc(sizeof *w);
     w->work.run = maintain_run;

@@ -64,6 +64,7 @@ struct replica {
     uint64_t durable_index;                 /* of what the log was last cut to */
     unsigned checkpoints;                   /* snapshot_store_make() calls under way */
     uint64_t swept_at;                      /* core's tick; of `dedupe` when it was full */
+    unsigned checkpointing;                 /* of them, those that use the engine */
     uint64_t offering[LIMIT_GROUP_MEMBERS]; /* for these replicas; 0: unused */
     uint64_t hold_until;                    /* core's tick; the log is kept for a receiver */
     struct replica_install *install;        /* under way, or NULL */
@@ -160,6 +161,8 @@ MUST_USE enum err replica_load_sessions(struct replica *r);
 void replica_store(struct engine_batch *b, const struct shard *shard,
                    const struct group_position *position);
 void replica_snapshot_wanted(void *arg, const struct group_member *to);
+/* The store (its argument is the core) needs the engine of that group's replica no more. */
+void replica_checkpointed(void *arg, uint64_t group);
 /* The log is not cut for now: a member is fetching a snapshot, or is catching up behind one. It
  * would need the next one as soon as it has this, and so for ever under load. */
 bool replica_holds_log(const struct replica *r);

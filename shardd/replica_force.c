@@ -54,7 +54,7 @@ enum err replica_force(struct replica *r)
         return ERR_REFUSED;
     if (replica_is_leader(r))
         return r->applied.conf.n == 1 ? ERR_OK : ERR_REFUSED;
-    if (!leaderless(r) || r->busy_offload || r->checkpoints > 0 || r->install)
+    if (!leaderless(r) || r->busy_offload || r->checkpointing > 0 || r->install)
         return ERR_BUSY;
     struct force_work *w = mem_zalloc(sizeof *w);
     w->work = (struct io_work){.run = force_run, .done = force_done};

@@ -105,7 +105,8 @@ void replica_snapshot_wanted(void *arg, const struct group_member *to)
 {
     struct replica *r = arg;
     if (r->busy_offload || r->state != REPLICA_RUNNING || r->core->draining || r->doomed)
-        return; /* the driver asks again */
+        return;                                  /* the driver asks again */
+    r->hold_until = r->core->ticks + HOLD_TICKS; /* its files are to be read and sent yet */
     unsigned at = 0;
     for (unsigned i = 0; i < LIMIT_GROUP_MEMBERS; i++) {
         if (r->offering[i] == to->replica)
@@ -117,8 +118,16 @@ void replica_snapshot_wanted(void *arg, const struct group_member *to)
     struct offer *o = mem_zalloc(sizeof *o);
     *o = (struct offer){r->core, r->shard.group, to->replica, r->core->node->engine, r->db};
     r->checkpoints++;
-    snapshot_store_make(r->core->snapshots, o->group, r->path, r->durable_index, checkpoint, made,
-                        o);
+    if (snapshot_store_make(r->core->snapshots, o->group, r->path, r->durable_index, checkpoint,
+                            made, o))
+        r->checkpointing++;
+}
+
+void replica_checkpointed(void *arg, uint64_t group)
+{
+    struct replica *r = core_find_replica(arg, group);
+    CHECK(r && r->checkpointing > 0);
+    r->checkpointing--;
 }
 
 bool replica_holds_log(const struct replica *r)
@@ -300,7 +309,7 @@ static void install_failed(struct replica *r, enum err why)
 void replica_install_tick(struct replica *r)
 {
     struct replica_install *in = r->install;
-    if (!in || !in->failed || r->busy_offload || r->checkpoints > 0)
+    if (!in || !in->failed || r->busy_offload || r->checkpointing > 0)
         return;
     in->failed = false;
     log_warn("install_failed", "core=%u group=%llu error=%s", r->core->number, (ull)r->shard.group,
@@ -351,7 +360,7 @@ static void fetched(void *arg, enum err result, const char *path)
     struct replica *r = arg;
     struct replica_install *in = r->install;
     in->fetch = NULL;
-    if (result == ERR_OK && (r->busy_offload || r->reads.offloaded > 0 || r->checkpoints > 0))
+    if (result == ERR_OK && (r->busy_offload || r->reads.offloaded > 0 || r->checkpointing > 0))
         result = ERR_BUSY; /* the engine is in use: the driver asks again, the files are here */
     if (result != ERR_OK) {
         install_failed(r, result);

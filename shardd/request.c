@@ -170,8 +170,9 @@ static bool values_begin(struct answer *a, struct request *r, size_t size)
     return true;
 }
 
-static void values_end(struct answer *a, struct request *r)
+static void values_end(struct answer *a, struct request *r, size_t size)
 {
+    r->core->turn_values += size;
     if (r->session && r->session->conn)
         conn_count(r->session->conn);
     answer_end(a, r->core, r->remote_core);
@@ -184,7 +185,7 @@ void request_reply_value(struct request *r, const struct msg_kv_result *value)
     if (!values_begin(&a, r, value->value.n))
         return;
     msg_kv_put_get_result(a.out, r->msgid, value);
-    values_end(&a, r);
+    values_end(&a, r, value->value.n);
 }
 
 void request_reply_values(struct request *r, const struct msg_kv_item *items, uint32_t n,
@@ -200,7 +201,7 @@ void request_reply_values(struct request *r, const struct msg_kv_item *items, ui
     for (uint32_t i = 0; i < n; i++)
         msg_kv_put_item(a.out, KV_METHOD_MGET, &items[i]);
     msg_kv_end_items(a.out, at);
-    values_end(&a, r);
+    values_end(&a, r, size);
 }
 
 static void written(struct request *r, struct answer *a)

@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/base/check.h"
 #include "common/base/exit_code.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/io/files.h"
 #include "common/notify/notify.h"
 #include "shardd/front.h"
 #include "shardd/http.h"
@@ -36,6 +36,7 @@ struct server {
     struct shardd_config *config;
     struct supervisor supervisor;
     struct node_http *http; /* NULL: none */
+    uint64_t files;         /* that may be open */
     struct data_dir dir;
     struct node node;
     struct front *front;
@@ -107,24 +108,18 @@ static void *core_main(void *arg)
     return NULL;
 }
 
-static bool raise_file_limit(void)
+static bool raise_file_limit(struct server *s)
 {
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
-        return true;
-    if (r.rlim_cur < r.rlim_max) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r);
-    }
-    if (r.rlim_cur < FILES_NEEDED) {
+    s->files = files_raise();
+    if (s->files < FILES_NEEDED) {
         log_error("too_few_files",
                   "limit=%llu needed=%u; raise it: ulimit -n, or LimitNOFILE= of the unit",
-                  (unsigned long long)r.rlim_cur, FILES_NEEDED);
+                  (unsigned long long)s->files, FILES_NEEDED);
         return false;
     }
-    if (r.rlim_cur < FILES_WANTED)
+    if (s->files < FILES_WANTED)
         log_warn("few_files", "limit=%llu wanted=%u; many replicas need more (8 files each)",
-                 (unsigned long long)r.rlim_cur, FILES_WANTED);
+                 (unsigned long long)s->files, FILES_WANTED);
     return true;
 }
 
@@ -171,6 +166,7 @@ static void fill_node(struct server *s)
                     .host = c->host,
                     .incarnation = s->dir.stamp.incarnation,
                     .cores = (unsigned)c->cores,
+                    .clients = files_for_clients(s->files, (unsigned)c->cores, LIMIT_CONNECTIONS),
                     .key_max = c->key_max,
                     .session_retention_ms = c->session_retention_ms,
                     .value_max = c->value_max,
@@ -304,7 +300,7 @@ int server_run(struct shardd_config *config, int argc, char **argv)
     tune_malloc();
     supervisor_block_signals(); /* before any thread: only the supervisor sees them */
     s.failed = EXIT_CODE_FAILED;
-    if (!raise_file_limit() || !open_data_dir(&s))
+    if (!raise_file_limit(&s) || !open_data_dir(&s))
         return s.failed;
     fill_node(&s);
     s.supervisor = (struct supervisor){.node = &s.node,

@@ -250,7 +250,8 @@ static const struct conn_ops session_conn_ops = {
 void session_accept(struct core *core, int handle, struct slice rest, bool greeted,
                     uint32_t hello_msgid, const char *client)
 {
-    if (conn_set_count(core->conns) >= LIMIT_CONNECTIONS || core->draining) {
+    unsigned most = core->node->options.clients;
+    if (core->session_by_id.n >= (most ? most : LIMIT_CONNECTIONS) || core->draining) {
         io_handle_close(handle);
         return;
     }

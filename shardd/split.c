@@ -200,7 +200,7 @@ enum err split_step(struct replica *r, const struct msg_step *step)
         return e;
     if (r->core->no_space)
         return ERR_NO_SPACE;
-    if (first_child(r) || r->checkpoints > 0 || r->doomed)
+    if (first_child(r) || r->checkpointing > 0 || r->doomed)
         return ERR_BUSY;
     if (r->split.next.kind && r->split.next.op == step->op)
         return ERR_OK; /* being prepared */
@@ -230,7 +230,7 @@ static void go(struct replica *r)
     if (replica_is_leader(r)) {
         if (replica_change_unsettled(r))
             return;
-        if (r->split.prepared && (r->checkpoints > 0 || !split_prep_settled(r)))
+        if (r->split.prepared && (r->checkpointing > 0 || !split_prep_settled(r)))
             return;
     }
     r->split.next.kind = 0;
@@ -550,7 +550,7 @@ void split_continue(struct replica *r)
     birth_of(c, child, &birth);
     if (split_prep_birth(r, &birth))
         return;
-    if (r->busy_offload || r->checkpoints > 0 || (c->no_space && r->split.failures > 0))
+    if (r->busy_offload || r->checkpointing > 0 || (c->no_space && r->split.failures > 0))
         return;
     struct split_work *w = mem_zalloc(sizeof *w);
     w->work = (struct io_work){.run = split_run, .done = split_done};

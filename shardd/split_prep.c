@@ -79,7 +79,7 @@ static void discard(struct split_prep *p)
     if (p->db) {
         engine_close(p->db);
         struct remove_work *w = mem_zalloc(sizeof *w);
-        w->work = (struct io_work){.run = remove_run, .done = remove_done};
+        w->work = (struct io_work){.run = remove_run, .done = remove_done, .class = IO_WORK_LONG};
         w->core = c;
         snprintf(w->groups, sizeof w->groups, "%s", p->groups);
         snprintf(w->path, sizeof w->path, "%.3000s.%llu.%llu.gone", p->path,
@@ -250,7 +250,8 @@ void split_prep_tick(struct replica *r)
         split_prep_drop(r);
         return;
     }
-    if (p->stage != WAITING || r->busy_offload || r->checkpoints > 0 || r->install || c->stage > 0)
+    if (p->stage != WAITING || r->busy_offload || r->checkpointing > 0 || r->install ||
+        c->stage > 0)
         return;
     p->stage = MAKING;
     r->busy_offload = true;

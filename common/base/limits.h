@@ -23,7 +23,7 @@
 #define LIMIT_BATCH 1024u                        /* items of one mget or batch */
 #define LIMIT_MGET_ANSWER (8 * MIB)              /* values of one mget's answer, if more than one */
 #define LIMIT_CONN_OUT (32 * MIB)                /* unsent reply bytes of one connection */
-#define LIMIT_CONNS_HELD (256 * MIB)             /* unsent and half-received, all of a core */
+#define LIMIT_CONNS_HELD (128 * MIB)             /* unsent and half-received, all of a core */
 #define LIMIT_CONN_CROWDED (256 * KIB)           /* unsent of one connection beyond that */
 #define LIMIT_CONN_PARTIAL_NS (10 * NS_PER_S)    /* half a frame, then silence: closed */
 #define LIMIT_CONNECTIONS 16384u                 /* client connections of a core */

@@ -27,7 +27,8 @@ struct io;
 
 struct io_options {
     unsigned core;            /* number of this core, for messages */
-    unsigned offload_threads; /* threads for blocking work; 0: default (2) */
+    unsigned offload_threads; /* threads for blocking work; 0: default (2); one for urgent work is
+                                 added */
     unsigned sq_entries;      /* 0: default */
     bool dsync;               /* WAL writes by RWF_DSYNC instead of a linked fdatasync */
 };
@@ -154,10 +155,20 @@ void io_read(struct io *io, struct fs_file *f, void *p, size_t n, uint64_t offse
 
 /* ---- blocking work on the offload threads ---- */
 
+/* What else waits for it. No work waits for longer ones than it is itself, but behind what is as
+ * urgent. */
+enum io_work_class {
+    IO_WORK_NORMAL, /* up to a second: a flush, a checkpoint */
+    IO_WORK_URGENT, /* short, and the log or a client waits: a thread of its own is kept for these
+                     */
+    IO_WORK_LONG,   /* seconds and more: one at a time */
+};
+
 struct io_work {
     struct list link;                /* private */
     void (*run)(struct io_work *w);  /* on an offload thread: may block, must not touch the core */
     void (*done)(struct io_work *w); /* on the loop */
+    uint8_t class;                   /* enum io_work_class; 0: normal */
     struct io *io;                   /* private */
 };
 void io_offload(struct io *io, struct io_work *w);

@@ -69,9 +69,10 @@ struct uring_inbox {
 struct uring_pool {
     pthread_mutex_t lock;
     pthread_cond_t more;
-    struct list queue; /* under lock */
-    bool stop;         /* under lock */
-    pthread_t *threads;
+    struct list queue[IO_WORK_LONG + 1]; /* by class; under lock */
+    bool in_long;                        /* a long work runs; under lock */
+    bool stop;                           /* under lock */
+    pthread_t *threads;                  /* the last one for urgent work alone */
     unsigned n;
 };
 

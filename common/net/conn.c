@@ -24,7 +24,7 @@
 #define CLOSE_NS (1 * NS_PER_S)
 #define SMALL_ANSWER (4 * KIB)
 #define CROWD_WATCH_NS (500 * NS_PER_MS)
-#define CROWD_GRACE_NS (10 * NS_PER_S) /* and a second for each MiB */
+#define CROWD_GRACE_NS (10 * NS_PER_S) /* and a second for each 4 MiB */
 #define CROWD_HASTE_NS (1 * NS_PER_S)
 
 struct conn_set {
@@ -464,7 +464,7 @@ static void on_todo(struct io_timer *t)
 static bool is_slow(const struct conn_set *cs, uint64_t since, size_t n)
 {
     uint64_t grace = cs->held > 2 * cs->bound ? CROWD_HASTE_NS : CROWD_GRACE_NS;
-    return n > 0 && io_now(cs->io) - since > grace + n / KIB * (NS_PER_S / KIB);
+    return n > 0 && io_now(cs->io) - since > grace + n / (4 * KIB) * (NS_PER_S / KIB);
 }
 
 static void on_watch(struct io_timer *t)

@@ -7,7 +7,7 @@
  *
  * What all connections of a set hold, unsent or not yet a whole message, is bounded too. Beyond
  * LIMIT_CONNS_HELD the set is crowded: reading pauses at LIMIT_CONN_CROWDED unsent bytes, and a
- * connection that takes or sends its bytes slower than 1 MiB/s, after a grace of ten seconds, is
+ * connection that takes or sends its bytes slower than 4 MiB/s, after a grace of ten seconds, is
  * ended. Beyond twice that the grace is one second, and conn_full() lets only small answers pass.
  *
  * Owner: whoever created it; the set holds the list of those to flush.  Thread: one core.

@@ -23,7 +23,7 @@
 #define CONNECT_NS (2 * NS_PER_S)
 #define STEADY_NS (2 * NS_PER_S) /* a connection that lived so long was a good one */
 #define HELLO_NS (5 * NS_PER_S)
-#define STRANGERS_MAX 1024u /* accepted, no HELLO yet */
+#define STRANGERS_MAX 256u /* accepted, no HELLO yet: few beside the files of io/files.h */
 #define LOG_AGAIN_NS (60 * NS_PER_S)
 
 /* What we know of a node, and our connection to it. */

@@ -1,5 +1,6 @@
 #include "common/net/peer_hello.h"
 
+#include "common/base/limits.h"
 #include "common/wire/frame.h"
 
 void peer_hello_encode(struct buf *b, const struct peer_hello *h)
@@ -30,7 +31,8 @@ enum err peer_hello_decode(struct slice body, struct peer_hello *out)
     h.incarnation = cursor_u64(&c);
     h.core = cursor_u16(&c);
     h.purpose = cursor_u8(&c);
-    if (c.bad || h.node == 0 || (h.purpose != PEER_RAFT && h.purpose != PEER_SNAPSHOT))
+    if (c.bad || h.node == 0 || h.core >= LIMIT_CORES ||
+        (h.purpose != PEER_RAFT && h.purpose != PEER_SNAPSHOT))
         return ERR_BAD_REQUEST;
     *out = h;
     return ERR_OK;

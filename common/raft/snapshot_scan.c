@@ -70,7 +70,7 @@ static enum err add_file(struct snapshot_manifest *m, const char *dir, const cha
     return e;
 }
 
-enum err snapshot_scan_dir(const char *path, struct snapshot_manifest *m)
+enum err snapshot_scan_dir(const char *path, struct snapshot_manifest *m, const atomic_bool *stop)
 {
     struct names names = {0};
     enum err e = fs_list(path, take_name, &names); /* sorted, as the manifest wants it */
@@ -81,7 +81,7 @@ enum err snapshot_scan_dir(const char *path, struct snapshot_manifest *m)
         e = ERR_TOO_LARGE;
     const char *name = (const char *)names.bytes.p;
     for (size_t i = 0; i < names.n && e == ERR_OK; i++) {
-        e = add_file(m, path, name);
+        e = atomic_load(stop) ? ERR_INTERRUPTED : add_file(m, path, name);
         name += strlen(name) + 1;
     }
     buf_close(&names.bytes);

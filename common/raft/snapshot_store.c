@@ -1,8 +1,10 @@
 /* A snapshot goes MAKING -> LIVE -> REMOVING -> freed. While it is MAKING or REMOVING one offload
- * work is under way that owns its fields; everything else happens on the loop. */
+ * work is under way that owns its fields; everything else happens on the loop. MAKING is two works,
+ * the owner's checkpoint and the reading of its files, which takes long and needs no engine. */
 #include "common/raft/snapshot_store.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "common/base/check.h"
@@ -41,7 +43,8 @@ struct snapshot {
     char *path;
     bool finished; /* a receiver has all of it */
     bool asked;    /* its receiver has begun */
-    bool dropped;  /* can no longer be had; removed when nothing holds it */
+    /* can no longer be had; removed when nothing holds it; read by scan_run(), too */
+    atomic_bool dropped;
     unsigned pins;
     uint64_t used_at;
     uint64_t asked_at; /* by a receiver last, or it became theirs to ask for */
@@ -69,14 +72,19 @@ static void step(struct snapshot_store *s);
 
 /* ---- making, on an offload thread ---- */
 
-static void make_run(struct io_work *w)
+static void checkpoint_run(struct io_work *w)
 {
     struct snapshot *snap = CONTAINER_OF(w, struct snapshot, work);
 
     snap->result =
         snap->checkpoint(snap->checkpoint_arg, snap->path, &snap->m.index, &snap->m.note);
-    if (snap->result == ERR_OK)
-        snap->result = snapshot_scan_dir(snap->path, &snap->m);
+}
+
+static void scan_run(struct io_work *w)
+{
+    struct snapshot *snap = CONTAINER_OF(w, struct snapshot, work);
+
+    snap->result = snapshot_scan_dir(snap->path, &snap->m, &snap->dropped);
     if (snap->result == ERR_OK)
         snap->result = snapshot_manifest_encode(&snap->m, &snap->encoded);
 }
@@ -110,7 +118,7 @@ static void start_remove(struct snapshot *snap)
     CHECK(snap->state != SNAPSHOT_REMOVING && snap->pins == 0);
     snap->state = SNAPSHOT_REMOVING;
     snap->dropped = true;
-    snap->work = (struct io_work){.run = remove_run, .done = remove_done};
+    snap->work = (struct io_work){.run = remove_run, .done = remove_done, .class = IO_WORK_LONG};
     io_offload(snap->s->o.io, &snap->work);
 }
 
@@ -169,6 +177,21 @@ static void make_done(struct io_work *w)
     if (snap->dropped && snap->pins == 0)
         start_remove(snap);
     step(s);
+}
+
+static void checkpoint_done(struct io_work *w)
+{
+    struct snapshot *snap = CONTAINER_OF(w, struct snapshot, work);
+    struct snapshot_store *s = snap->s;
+
+    if (s->o.checkpointed)
+        s->o.checkpointed(s->o.arg, snap->group);
+    if (snap->result != ERR_OK || snap->dropped) {
+        make_done(w);
+        return;
+    }
+    snap->work = (struct io_work){.run = scan_run, .done = make_done, .class = IO_WORK_LONG};
+    io_offload(s->o.io, &snap->work);
 }
 
 /* ---- the store ---- */
@@ -301,19 +324,20 @@ static struct snapshot *start_make(struct snapshot_store *s, uint64_t group, con
     list_init(&snap->waiters);
     snap->checkpoint = checkpoint;
     snap->checkpoint_arg = arg;
-    snap->work = (struct io_work){.run = make_run, .done = make_done};
+    snap->work = (struct io_work){.run = checkpoint_run, .done = checkpoint_done};
     list_push_back(&s->all, &snap->link);
     io_offload(s->o.io, &snap->work);
     return snap;
 }
 
-void snapshot_store_make(struct snapshot_store *s, uint64_t group, const char *dir,
+bool snapshot_store_make(struct snapshot_store *s, uint64_t group, const char *dir,
                          uint64_t min_index, snapshot_checkpoint_fn checkpoint,
                          snapshot_made_fn done, void *arg)
 {
     struct waiter *w = mem_zalloc(sizeof *w);
     struct snapshot *snap = find_group(s, group, SNAPSHOT_LIVE, min_index);
     struct list *where = &s->reused;
+    bool begun = false;
 
     w->min_index = min_index;
     w->done = done;
@@ -331,17 +355,19 @@ void snapshot_store_make(struct snapshot_store *s, uint64_t group, const char *d
         s->stats.reused++;
         list_push_back(&snap->waiters, &w->link);
         soon(s);
-        return;
+        return false;
     } else if ((snap = find_group(s, group, SNAPSHOT_MAKING, 0)) != NULL) {
         where = &snap->waiters;
     } else if (count_taken(s) < s->o.max_live || evict(s)) {
         where = &start_make(s, group, dir, checkpoint, arg)->waiters;
+        begun = true;
     } else {
         w->refused = ERR_BUSY;
     }
     list_push_back(where, &w->link);
     if (where == &s->reused)
         soon(s);
+    return begun;
 }
 
 void snapshot_store_drop(struct snapshot_store *s, uint64_t group, void (*done)(void *arg),

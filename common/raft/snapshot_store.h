@@ -1,12 +1,12 @@
 /* Checkpoints that this core offers to other nodes, each a directory of files with its manifest.
  *
  * snapshot_store_make() runs the owner's checkpoint function on an offload thread, in the new
- * directory <replica dir>/snap-<id>, then reads every file for its size and CRC32C and builds the
- * manifest that goes into InstallSnapshot. The checkpoint then lives until it has not been used for
- * `expire_ns` (each request of a receiver is a use, each offer, too), until its place is wanted and
- * its receiver is done or does not come for it, or until its group is dropped. At most `max_live`
- * live at a time: they pin disk space. Nothing is remembered over a restart: snapshot_store_clean()
- * removes what an earlier run left.
+ * directory <replica dir>/snap-<id>, then, as long work that needs the engine no more, reads every
+ * file for its size and CRC32C and builds the manifest that goes into InstallSnapshot. The
+ * checkpoint then lives until it has not been used for `expire_ns` (each request of a receiver is a
+ * use, each offer, too), until its place is wanted and its receiver is done or does not come for
+ * it, or until its group is dropped. At most `max_live` live at a time: they pin disk space.
+ * Nothing is remembered over a restart: snapshot_store_clean() removes what an earlier run left.
  *
  * Owner: struct core.  Thread: that core; works run on offload threads.
  * Depends on: io, fs, snapshot_manifest. */
@@ -26,6 +26,9 @@ struct snapshot_store_options {
     /* Its place may be taken if nobody has asked for any of it for so long since it was made, or
      * for four times as long since its receiver asked last; 0: 5 s */
     uint64_t unasked_ns;
+    void *arg;
+    /* From the loop: checkpoint() of that group has returned, its engine is free. May be NULL. */
+    void (*checkpointed)(void *arg, uint64_t group);
 };
 
 struct snapshot_store *snapshot_store_create(const struct snapshot_store_options *o);
@@ -39,8 +42,8 @@ MUST_USE enum err snapshot_store_clean(const char *dir);
 /* On an offload thread: makes a checkpoint in directory `path`, which does not exist yet (its
  * parent does), tells the index of the last entry applied in it (exactly: read it from the
  * checkpoint, more may have been applied meanwhile) and appends the owner's note (may stay empty)
- * to *note. The engine must not be closed meanwhile: wait for `done`, or for
- * snapshot_store_drop()'s. */
+ * to *note. The engine must not be closed meanwhile: wait for checkpointed(), which comes before
+ * `done` and before snapshot_store_drop()'s. */
 typedef enum err (*snapshot_checkpoint_fn)(void *arg, const char *path, uint64_t *index,
                                            struct buf *note);
 /* On success `m` and `encoded` (the manifest as it is sent) are borrowed until return. */
@@ -51,8 +54,9 @@ typedef void (*snapshot_made_fn)(void *arg, enum err result, const struct snapsh
  * `min_index` is live, that one is used (and counts as used now); if one is being made, this call
  * joins it. `done` is always called, once, from the loop: ERR_BUSY (max_live are live; ask again
  * later), ERR_INTERRUPTED (dropped meanwhile), ERR_TOO_LARGE, what checkpoint() gave, or errors of
- * reading the files. Joined calls: only the first one's `checkpoint` runs. */
-void snapshot_store_make(struct snapshot_store *s, uint64_t group, const char *dir,
+ * reading the files. Joined calls: only the first one's `checkpoint` runs. True: this one's will,
+ * and checkpointed() be called for it. */
+bool snapshot_store_make(struct snapshot_store *s, uint64_t group, const char *dir,
                          uint64_t min_index, snapshot_checkpoint_fn checkpoint,
                          snapshot_made_fn done, void *arg);
 

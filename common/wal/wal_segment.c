@@ -231,6 +231,7 @@ static void start(struct wal *w, enum job_kind kind, struct wal_segment *s)
     j->no_space = false;
     j->work.run = run;
     j->work.done = on_job_done;
+    j->work.class = IO_WORK_URGENT; /* all groups of the core may come to wait for it */
     io_offload(w->o.io, &j->work);
 }
 

@@ -47,6 +47,8 @@ TESTS = [
     (disks.disk_full, {"disk": disks.small_disk}),
     (disks.disk_full_at_once, {"disk": disks.small_disk}),
     (disks.tiny_disk_full, {"disk": disks.tiny_disk}),
+    (daemons.clients_take_all_files, {"sets": ("placement.auto-rebalance=false",)}),
+    (daemons.slow_readers, {"groups": 1}),
     (daemons.garbage, {}),
     (operate.grow_and_drain, {"groups": 6}),
     (operate.group_commands, {}),

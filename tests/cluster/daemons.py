@@ -4,6 +4,7 @@ import resource
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import time
 
@@ -97,6 +98,84 @@ def few_file_handles():
         shutil.rmtree(top, ignore_errors=True)
 
 
+def clients_take_all_files(c):
+    """Idle clients open more connections than a node may have files: the logs still get theirs."""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    c.stop("n1")
+    before = len(c.log("n1"))
+    with open(os.path.join(c.dir, "log", "n1.log"), "a") as log:
+        p = subprocess.Popen([os.path.join(BIN, "shardd"), *c.shardd_args("n1")], stdout=log,
+                             stderr=log, preexec_fn=few)
+    c.children.append(p)
+    c.wait_log("n1", "ready", after=before)
+    idle = []
+    try:
+        for _ in range(1200):
+            s = socket.create_connection(("127.0.0.1", c.base + 1))
+            s.setblocking(False)
+            idle.append(s)
+        time.sleep(1)
+        refused_now = sum(1 for s in idle if ended(s))
+        value = "v" * 500000
+        for i in range(160):  # the log needs another segment
+            c.ctl("put", "k%d" % i, "-", stdin=value)
+        check(p.poll() is None, "n1 has ended: exit %s\n%s" % (p.returncode, c.tail("n1")))
+        held = open_files(p.pid)
+        c.wait_healthy()
+        check(held < 1024, "n1 has %d files open, all that it may have" % held)
+        check(refused_now >= 600, "only %d of 1200 connections were refused" % refused_now)
+    finally:
+        for s in idle:
+            s.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return "%d of 1200 refused, %d files open" % (refused_now, held)
+
+
+def slow_readers(c):
+    """Many clients ask for large values and never read: the memory is bounded, the slowest are sent
+    away, and good clients go on."""
+    c.ctl("put", "big", "-", stdin="v" * 1000000)
+    node = c.leader_node()
+    port, pid = c.base + int(node[1:]), c.pid(node)
+    leaders, before, files = c.leaders(), rss(pid), open_files(pid)
+    asks = b"".join(b"\x94\x00" + bytes([i]) + b"\xa6kv.get\x91\xc4\x03big" for i in range(100))
+    socks, most = [], 0
+    for i in range(300):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.connect(("127.0.0.1", port))
+        s.sendall(asks)
+        socks.append(s)
+        if i % 30 == 29:
+            most = max(most, rss(pid) - before)
+    t0 = time.monotonic()
+    gone = 0
+    while time.monotonic() < t0 + (40 if gone <= 0 else 5):
+        c.ctl("put", "good", "client")
+        check(c.ctl("get", "good").stdout.strip() == "client", "a good client suffers")
+        most = max(most, rss(pid) - before)
+        gone = len(socks) - (open_files(pid) - files)
+    check(most < 512 << 20, "memory grew by %d MiB" % (most >> 20))
+    check(gone > 0, "nobody was sent away; memory +%d MiB" % (most >> 20))
+    check(c.pid(node) == pid, "the process has ended")
+    check(c.leaders() == leaders, "an election took place: %s then %s" % (leaders, c.leaders()))
+    for s in socks:
+        s.close()
+    return "memory +%d MiB, %d of 300 sent away" % (most >> 20, gone)
+
+
+def ended(s):
+    try:
+        return s.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 # ---- hostile bytes ----
 
 ATTACKS = {
@@ -163,6 +242,10 @@ def wait_closed(socks, seconds):
         except OSError:
             pass
         s.close()
+
+
+def open_files(pid):
+    return len(os.listdir("/proc/%d/fd" % pid))
 
 
 def rss(pid):

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <stdio.h>
@@ -259,6 +260,102 @@ START_TEST(offload_runs_and_reports)
 }
 END_TEST
 
+/* ---- classes of work ---- */
+
+static sem_t gate;
+static unsigned passed[IO_WORK_LONG + 1];
+
+static void gated_run(struct io_work *w)
+{
+    (void)w;
+    while (sem_wait(&gate) != 0)
+        ;
+}
+
+static void quick_run(struct io_work *w)
+{
+    (void)w;
+}
+
+static void class_done(struct io_work *w)
+{
+    passed[w->class]++;
+    io_stop(io);
+}
+
+/* Two threads, and more long work than that: it leaves one to the rest; and when both are taken
+ * urgent work still gets done. */
+START_TEST(long_work_leaves_room)
+{
+    struct io_work longs[3], normal[3], urgent[2];
+    memset(passed, 0, sizeof passed);
+    ck_assert_int_eq(sem_init(&gate, 0, 0), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        longs[i] = (struct io_work){.run = gated_run, .done = class_done, .class = IO_WORK_LONG};
+        io_offload(io, &longs[i]);
+    }
+    normal[0] = (struct io_work){.run = quick_run, .done = class_done};
+    io_offload(io, &normal[0]);
+    io_run(io);
+    ck_assert_uint_eq(passed[IO_WORK_NORMAL], 1);
+    for (unsigned i = 1; i < 3; i++) {
+        normal[i] = (struct io_work){.run = gated_run, .done = class_done};
+        io_offload(io, &normal[i]);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        urgent[i] = (struct io_work){.run = quick_run, .done = class_done, .class = IO_WORK_URGENT};
+        io_offload(io, &urgent[i]);
+    }
+    while (passed[IO_WORK_URGENT] < 2)
+        io_run(io);
+    ck_assert_uint_eq(passed[IO_WORK_NORMAL], 1);
+    ck_assert_uint_eq(passed[IO_WORK_LONG], 0);
+    for (unsigned i = 0; i < 5; i++)
+        sem_post(&gate);
+    while (passed[IO_WORK_LONG] < 3 || passed[IO_WORK_NORMAL] < 3)
+        io_run(io);
+    sem_destroy(&gate);
+}
+END_TEST
+
+static void more_urgent(struct io_work *w)
+{
+    passed[IO_WORK_URGENT]++;
+    io_offload(io, w);
+}
+
+static void short_run(struct io_work *w)
+{
+    (void)w;
+    usleep(1000);
+}
+
+/* Reads without end: the rest is not kept waiting by them. */
+START_TEST(urgent_work_leaves_room)
+{
+    enum { MANY = 50 };
+    struct io_work urgent[MANY], normal[5];
+    memset(passed, 0, sizeof passed);
+    for (unsigned i = 0; i < MANY; i++) {
+        urgent[i] =
+            (struct io_work){.run = short_run, .done = more_urgent, .class = IO_WORK_URGENT};
+        io_offload(io, &urgent[i]);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        normal[i] = (struct io_work){.run = short_run, .done = class_done};
+        io_offload(io, &normal[i]);
+    }
+    while (passed[IO_WORK_NORMAL] < 5)
+        io_run(io);
+    ck_assert_uint_lt(passed[IO_WORK_URGENT], 3 * MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        urgent[i].done = class_done;
+    passed[IO_WORK_URGENT] = 0;
+    while (passed[IO_WORK_URGENT] < MANY)
+        io_run(io);
+}
+END_TEST
+
 /* ---- files ---- */
 
 struct file_op {
@@ -468,6 +565,8 @@ int main(void)
     tcase_add_test(t, mail_arrives_in_order);
     tcase_add_test(t, another_thread_stops_it);
     tcase_add_test(t, offload_runs_and_reports);
+    tcase_add_test(t, long_work_leaves_room);
+    tcase_add_test(t, urgent_work_leaves_room);
     tcase_add_test(t, durable_write);
     tcase_add_test(t, durable_write_by_dsync);
     tcase_add_test(t, failed_write_fails_once);

@@ -322,6 +322,11 @@ static void stranger(unsigned kind, struct buf *b)
     case 5: /* unknown purpose */
         peer_hello_encode(b, &h);
         break;
+    case 10: /* a core that no node can have: each would be a connection to keep */
+        h.purpose = PEER_RAFT;
+        h.core = LIMIT_CORES;
+        peer_hello_encode(b, &h);
+        break;
     case 6: { /* messages without a hello */
         size_t begin = frame_begin(b, FRAME_MESSAGES);
         frame_finish(b, begin);
@@ -352,7 +357,7 @@ static void stranger(unsigned kind, struct buf *b)
     }
     }
 }
-#define STRANGERS 10
+#define STRANGERS 11
 
 START_TEST(garbage_is_refused)
 {

@@ -305,6 +305,13 @@ START_TEST(test_liveness)
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         ck_assert_msg(liveness_state(&l, rows[i].node, rows[i].at) == rows[i].want, "row %zu", i);
+    /* a group that is gone is forgotten: splits and merges make new ones for ever */
+    liveness_forget(&l, &c);
+    ck_assert_ptr_nonnull(liveness_group(&l, 1));
+    cluster_remove_group(&c, 1);
+    liveness_forget(&l, &c);
+    ck_assert_ptr_null(liveness_group(&l, 1));
+    ck_assert_uint_eq(l.groups.n, 0);
     liveness_close(&l);
     cluster_close(&c);
 }

@@ -403,6 +403,60 @@ START_TEST(joiner_restarts)
 }
 END_TEST
 
+static sem_t gate;
+
+static void gated_run(struct io_work *work)
+{
+    (void)work;
+    while (sem_wait(&gate) != 0)
+        ;
+}
+
+static void gated_done(struct io_work *work)
+{
+    (void)work;
+}
+
+static void hold_long_work(struct world *w, void *arg)
+{
+    struct io_work *work = arg;
+    *work = (struct io_work){.run = gated_run, .done = gated_done, .class = IO_WORK_LONG};
+    io_offload(w->io, work);
+}
+
+static void try_flush(struct world *w, void *arg)
+{
+    struct replica *r = core_find_replica(w->core, GROUP);
+    if (r->checkpoints == 0 || r->checkpointing > 0 || r->busy_offload)
+        return;
+    replica_maintain(r);
+    *(bool *)arg = r->busy_offload;
+}
+
+/* The files of a snapshot are many gigabytes: while they are read for their checksums the database
+ * goes on, or its memory would fill and writes be refused. */
+START_TEST(flushed_while_a_snapshot_is_read)
+{
+    struct io_work work;
+    bool flushed = false;
+    ck_assert_int_eq(sem_init(&gate, 0, 0), 0);
+    writer_start();
+    writer_wait(200);
+    world_call(&node[1], hold_long_work, &work);
+    join_on(4, 13);
+    carry_out(step_of(MSG_STEP_ADD_STANDBY, 13, 4));
+    for (unsigned i = 0; i < 300 && !flushed; i++) {
+        world_call(&node[1], try_flush, &flushed);
+        usleep(10000);
+    }
+    sem_post(&gate);
+    ck_assert(flushed);
+    carry_out(step_of(MSG_STEP_PROMOTE, 13, 4));
+    writer_end();
+    sem_destroy(&gate);
+}
+END_TEST
+
 /* The snapshot is in place when the end of its installation fails: the replica goes on from it, and
  * serves what it has brought. */
 START_TEST(install_fails_late)
@@ -505,6 +559,7 @@ int main(void)
     tcase_add_test(t, move_of_the_leader);
     tcase_add_test(t, transfers);
     tcase_add_test(t, joiner_restarts);
+    tcase_add_test(t, flushed_while_a_snapshot_is_read);
     tcase_add_test(t, install_fails_late);
     tcase_add_test(t, removed_while_away);
     tcase_add_test(t, forced);

@@ -418,8 +418,10 @@ static void try_steps(struct world *world, void *arg)
     ck_assert_int_eq(split_step(r, &s), ERR_NO_SPACE);
     world->core->no_space = false;
     r->checkpoints++;
+    r->checkpointing++;
     ck_assert_int_eq(split_step(r, &s), ERR_BUSY);
     r->checkpoints--;
+    r->checkpointing--;
     ck_assert_uint_eq(r->split.next.kind, 0);
     ck_assert(!replica_change_unsettled(r));
 }
