@@ -347,6 +347,13 @@ void fsm_turn(struct fsm *f)
     }
 }
 
+void fsm_save_soon(struct fsm *f)
+{
+    if (f->since_save < FSM_SAVE_EVERY)
+        f->since_save = FSM_SAVE_EVERY;
+    io_again(f->io);
+}
+
 bool fsm_idle(const struct fsm *f)
 {
     return !f->save.busy;

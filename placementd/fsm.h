@@ -72,6 +72,9 @@ MUST_USE enum err fsm_start(struct fsm *f, struct group_set *set, uint64_t repli
                             char *msg, size_t n);
 /* End of turn: snapshots in and out. */
 void fsm_turn(struct fsm *f);
+/* Something that a restart has to know at once, before the log is known to be committed: who the
+ * members are and where. */
+void fsm_save_soon(struct fsm *f);
 /* Nothing runs on an offload thread. */
 bool fsm_idle(const struct fsm *f);
 /* The group is stopped first. */

@@ -213,6 +213,11 @@ static void answer_heartbeat(struct request *r)
     struct buf *out = out_of(r);
     if (out) {
         reply.n_steps = heartbeat_steps(c, &s->live, &r->heartbeat, io_now(s->io), s->steps);
+        for (uint32_t i = 0; i < s->members.n && reply.n_members < LIMIT_GROUP_MEMBERS; i++) {
+            const char *addr = server_client_addr(s, s->members.member[i].id);
+            if (addr[0])
+                snprintf(reply.member[reply.n_members++], sizeof(reply.member[0]), "%s", addr);
+        }
         msg_heartbeat_reply_encode(out, r->msgid, &reply);
     }
     finish(r);

@@ -175,6 +175,8 @@ void server_members_follow(struct server *s)
     }
     s->self = members_find(&s->members, self);
     log_info("members", "count=%u", s->members.n);
+    if (s->fsm.group)
+        fsm_save_soon(&s->fsm);
     for (uint32_t i = 0; i < old.n; i++) {
         char was[64], is[64];
         const struct member *m = members_find(&s->members, old.member[i].id);
@@ -265,6 +267,7 @@ void server_members_turn(struct server *s)
         return;
     s->conf_index = p->conf_index;
     server_members_follow(s);
+    fsm_save_soon(&s->fsm);
     if (fsm_leads(&s->fsm) && !s->stopping)
         bring_on(s);
 }

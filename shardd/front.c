@@ -342,16 +342,18 @@ static void on_collect(void *arg, struct report *report)
 }
 
 /* Another cluster's data, or that of a node given up long ago: clients that have this address from
- * the map would be served from it. One that placementd has given up (REFUSED) must not come back
- * with what it has, also if it has only been away: its groups may go on without it (recover
- * --lost). A node whose placementd of this run is another cluster's now goes on: the fault is
- * placementd's (its data lost), and what we serve is right. */
+ * the map would be served from it. One that was given up (REFUSED) with what it has must not go on
+ * either, if it has only been away: its groups may go on without it (recover --lost), and its old
+ * peers would believe it. Without replicas, removed, it may. A node whose placementd of this run is
+ * another cluster's now goes on: the fault is placementd's (its data lost), and what we serve is
+ * right. */
 static void on_refused(void *arg, enum err why, const char *text)
 {
     const struct front *f = arg;
     log_error("placement_refused", "name=%s error=%s text=\"%s\"", f->node->options.name,
               err_name(why), text);
-    if (why == ERR_REFUSED || (!f->registered && why == ERR_FOREIGN))
+    bool given_up = why == ERR_REFUSED && report_groups(f->report) > 0;
+    if (given_up || (!f->registered && (why == ERR_FOREIGN || why == ERR_REFUSED)))
         f->node->on_fatal(f->node->arg, why, text);
 }
 

@@ -35,11 +35,14 @@ struct line {
 struct report {
     struct report_options o;
     struct io_addr placement[REPORT_ADDRESSES];
+    /* What placementd says of its members: those that were configured may all be gone by now. */
+    unsigned n_learned;
+    struct io_addr learned[LIMIT_GROUP_MEMBERS];
     struct msg_register self;
     enum state state;
     struct line *line;
     struct io_timer next, answer;
-    unsigned target; /* in placement[] */
+    unsigned target; /* in placement[], then learned[] */
     bool has_redirect;
     struct io_addr redirect;
     unsigned redirects;
@@ -52,8 +55,9 @@ struct report {
     bool told;       /* on_registered() was called with node and cluster */
     enum err refused;
     bool collecting, kicked;
-    bool forming; /* no groups, steps under way, or a merge */
-    bool handing; /* a range that nobody serves is on its way to its new group */
+    uint32_t n_groups; /* as last reported */
+    bool forming;      /* no groups, steps under way, or a merge */
+    bool handing;      /* a range that nobody serves is on its way to its new group */
     uint64_t sent_at, answered_at;
     struct shard_map map;
 };
@@ -82,7 +86,7 @@ static void pause_for(struct report *r, uint64_t ns)
 static void try_next(struct report *r, uint64_t ns)
 {
     r->has_redirect = false;
-    r->target = (r->target + 1) % r->o.n_placement;
+    r->target = (r->target + 1) % (r->o.n_placement + r->n_learned);
     pause_for(r, ns / 2 + io_random(r->o.io) % (ns / 2 + 1));
 }
 
@@ -90,7 +94,7 @@ static void try_next(struct report *r, uint64_t ns)
  * dead member must not keep us from the live ones. */
 static void back_off(struct report *r)
 {
-    unsigned rounds = r->failures++ / r->o.n_placement;
+    unsigned rounds = r->failures++ / (r->o.n_placement + r->n_learned);
     uint64_t ns = rounds < 6 ? BACKOFF_MIN_NS << rounds : BACKOFF_MAX_NS;
     try_next(r, ns < BACKOFF_MAX_NS ? ns : BACKOFF_MAX_NS);
 }
@@ -183,7 +187,10 @@ static const struct conn_ops ops = {
 
 static void connect_next(struct report *r)
 {
-    struct io_addr to = r->has_redirect ? r->redirect : r->placement[r->target];
+    unsigned n = r->o.n_placement, at = r->target % (n + r->n_learned);
+    struct io_addr to = r->has_redirect ? r->redirect
+                        : at < n        ? r->placement[at]
+                                        : r->learned[at - n];
     r->has_redirect = false;
     r->state = CONNECTING;
     r->line = mem_zalloc(sizeof(*r->line));
@@ -265,6 +272,27 @@ static void schedule(struct report *r)
     io_timer_set(r->o.io, &r->next, at > now ? at : now);
 }
 
+static bool same_addr(const struct io_addr *a, const struct io_addr *b)
+{
+    char x[64], y[64];
+    io_addr_format(a, x);
+    io_addr_format(b, y);
+    return strcmp(x, y) == 0;
+}
+
+static void learn(struct report *r, const struct msg_heartbeat_reply *reply)
+{
+    r->n_learned = 0;
+    for (uint32_t i = 0; i < reply->n_members; i++) {
+        struct io_addr addr;
+        bool known = io_addr_parse(reply->member[i], &addr) != ERR_OK;
+        for (unsigned k = 0; !known && k < r->o.n_placement; k++)
+            known = same_addr(&addr, &r->placement[k]);
+        if (!known)
+            r->learned[r->n_learned++] = addr;
+    }
+}
+
 static void on_heartbeat_reply(struct report *r, const struct rpc_message *m)
 {
     struct msg_heartbeat_reply reply;
@@ -278,6 +306,7 @@ static void on_heartbeat_reply(struct report *r, const struct rpc_message *m)
     }
     succeeded(r);
     r->answered_at = io_now(r->o.io);
+    learn(r, &reply);
     if (reply.n_steps)
         r->forming = true;
     if (reply.version > r->map.version && r->asked_map == 0)
@@ -381,6 +410,7 @@ void report_fill(struct report *r, const struct msg_heartbeat *h)
     full.node = r->node;
     full.incarnation = r->self.incarnation;
     full.have = r->map.version;
+    r->n_groups = h->n_groups;
     r->forming = h->n_groups == 0;
     r->handing = false;
     for (uint32_t i = 0; i < h->n_groups; i++) {
@@ -441,6 +471,11 @@ void report_set_placement(struct report *r, const struct io_addr *placement, uns
 bool report_connected(const struct report *r)
 {
     return r->answered_at && io_now(r->o.io) - r->answered_at < ANSWER_NS;
+}
+
+uint32_t report_groups(const struct report *r)
+{
+    return r->n_groups;
 }
 
 const struct shard_map *report_map(const struct report *r)

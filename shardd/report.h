@@ -66,6 +66,8 @@ void report_kick(struct report *r);
 void report_set_placement(struct report *r, const struct io_addr *placement, unsigned n);
 
 bool report_connected(const struct report *r); /* a heartbeat was answered within 3 s */
+/* Replicas that it had when it last reported. */
+uint32_t report_groups(const struct report *r);
 /* The newest map seen; version 0 and no shards before the first. Borrowed until the next turn. */
 const struct shard_map *report_map(const struct report *r);
 

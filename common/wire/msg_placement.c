@@ -436,9 +436,13 @@ void msg_heartbeat_reply_encode(struct buf *b, uint32_t msgid,
                                 const struct msg_heartbeat_reply *reply)
 {
     rpc_put_result(b, msgid);
-    mp_put_map(b, 3);
+    mp_put_map(b, 4);
     put_pair(b, "version", reply->version);
     put_pair(b, "rate", reply->move_rate);
+    mp_put_str(b, "members");
+    mp_put_array(b, reply->n_members);
+    for (uint32_t i = 0; i < reply->n_members; i++)
+        mp_put_str(b, reply->member[i]);
     mp_put_str(b, "steps");
     mp_put_array(b, reply->n_steps);
     for (uint32_t i = 0; i < reply->n_steps; i++) {
@@ -518,6 +522,16 @@ static void get_steps(struct mp_reader *r, struct msg_heartbeat_reply *m)
     m->n_steps = n;
 }
 
+static void get_addresses(struct mp_reader *r, struct msg_heartbeat_reply *m)
+{
+    uint32_t n = mp_get_array(r);
+    if (n > LIMIT_GROUP_MEMBERS)
+        r->bad = true;
+    for (uint32_t i = 0; i < n && !r->bad; i++)
+        mp_get_cstr(r, m->member[i], sizeof(m->member[i]));
+    m->n_members = r->bad ? 0 : n;
+}
+
 enum err msg_heartbeat_reply_decode(struct slice raw, struct msg_heartbeat_reply *out)
 {
     struct mp_reader r = mp_reader_of(raw);
@@ -531,6 +545,8 @@ enum err msg_heartbeat_reply_decode(struct slice raw, struct msg_heartbeat_reply
             m.move_rate = mp_get_uint(&r);
         else if (is(k, "steps"))
             get_steps(&r, &m);
+        else if (is(k, "members"))
+            get_addresses(&r, &m);
         else
             mp_skip(&r);
     }

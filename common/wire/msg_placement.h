@@ -8,7 +8,7 @@
  *                                [[replica, node, role, match]...],
  *                                reads, writes, phase, copy, merge, child, refused_op,
  *                                refused_err, chunks, peer, log_term, log_index]...]}]
- *                   -> {"version":map version, "rate":bytes/s,
+ *                   -> {"version":map version, "rate":bytes/s, "members":[address...],
  *                       "steps":[[kind, replica, campaign, join, shard, op, node, other|nil]...]}
  *                   shard as in msg_map.h: [group, first, last, [range, members], leader,
  *                   [[replica, node, role]...]]
@@ -172,6 +172,9 @@ struct msg_step {
 struct msg_heartbeat_reply {
     uint64_t version;   /* of the newest map */
     uint64_t move_rate; /* bytes/s that snapshots of this node may take; 0: no limit */
+    uint32_t n_members;
+    char member[LIMIT_GROUP_MEMBERS]
+               [64]; /* client addresses of placementd's members, as far as known */
     uint32_t n_steps;
     struct msg_step *steps;
 };

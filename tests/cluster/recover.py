@@ -111,7 +111,7 @@ def placement_wiped(c):
     check(all("n2" not in on for on in groups(c).values()), "replicas are left on n2")
     fresh = {g["id"] for g in ctl_json(c, "groups")["groups"]} - {g["id"] for g in before}
     check(min(int(g) for g in fresh) > 1 << 20, "ids may be given out twice: %s" % fresh)
-    return s.end(gap_ms=1000, retries=3)
+    return s.end(gap_ms=1000, retries=8)
 
 
 def shape(g):

@@ -77,6 +77,9 @@ START_TEST(heartbeat_round_trip)
          .refused_op = 88,
          .refused_err = ERR_BUSY,
          .chunks = 99,
+         .peer = 17,
+         .log_term = 6,
+         .log_index = 1ULL << 40,
          .n_members = 2,
          .member = {{11, 1, 1, 1000}, {12, 2, 0, 990}}},
         {.group = 8, .replica = 13},
@@ -109,6 +112,9 @@ START_TEST(heartbeat_round_trip)
     ck_assert_uint_eq(s->refused_op, 88);
     ck_assert_uint_eq(s->refused_err, ERR_BUSY);
     ck_assert_uint_eq(s->chunks, 99);
+    ck_assert_uint_eq(s->peer, 17);
+    ck_assert_uint_eq(s->log_term, 6);
+    ck_assert_uint_eq(s->log_index, 1ULL << 40);
     ck_assert_uint_eq(s->n_members, 2);
     ck_assert_uint_eq(s->member[1].match, 990);
     ck_assert_uint_eq(out.groups[1].replica, 13);
@@ -190,14 +196,20 @@ START_TEST(reply_round_trip)
         {.kind = MSG_STEP_ADD_STANDBY, .replica = 13, .op = 99, .node = 4, .shard = shard_of(6)},
         {.kind = MSG_STEP_SPLIT, .op = 100, .shard = shard_of(7), .other = shard_of(8)},
     };
-    struct msg_heartbeat_reply r = {
-        .version = 6, .move_rate = 1ULL << 30, .n_steps = 3, .steps = steps};
+    struct msg_heartbeat_reply r = {.version = 6,
+                                    .move_rate = 1ULL << 30,
+                                    .n_steps = 3,
+                                    .steps = steps,
+                                    .n_members = 2,
+                                    .member = {"10.0.0.1:7001", "[::1]:7001"}};
     struct msg_heartbeat_reply out;
     msg_heartbeat_reply_encode(&b, 1, &r);
     ck_assert_int_eq(msg_heartbeat_reply_decode(body(), &out), ERR_OK);
     ck_assert_uint_eq(out.version, 6);
     ck_assert_uint_eq(out.move_rate, 1ULL << 30);
     ck_assert_uint_eq(out.n_steps, 3);
+    ck_assert_uint_eq(out.n_members, 2);
+    ck_assert_str_eq(out.member[1], "[::1]:7001");
     ck_assert(out.steps[0].join && !out.steps[0].campaign);
     ck_assert_uint_eq(out.steps[0].other.group, 0);
     check_shard(&out.steps[0].shard, 5);
