@@ -53,7 +53,7 @@ PROGRAMS := $(addprefix $(BUILD)/bin/,shardd placementd kvctl kvbench)
 
 .PHONY: all
 all: ## Build the programs and libraries into build/
-all: $(PROGRAMS) libs
+all: $(PROGRAMS) libs examples
 
 .PHONY: help
 help: ## Show this list
@@ -114,6 +114,18 @@ $(BUILD)/lib/libkvclient.a: $(CLIENT_OBJS)
 $(BUILD)/lib/kvclient.pc: client/kvclient.pc.in
 	@mkdir -p $(@D)
 	@sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' $< > $@
+
+# Examples, as an application builds them: the public header, the shared library, strict C11. That of
+# libuv only where libuv is.
+EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%, \
+    $(filter-out $(if $(shell pkg-config --exists libuv && echo y),,%/libuv.c),$(call src,client/examples)))
+.PHONY: examples
+examples: $(EXAMPLES)
+$(BUILD)/examples/%: client/examples/%.c client/kvclient.h $(BUILD)/lib/libkvclient.so.1
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) -std=c11 -D_DEFAULT_SOURCE -pedantic -Wall -Wextra -Werror $(CFLAGS_$(MODE)) -Iclient $< -o $@ \
+	    -L$(BUILD)/lib -lkvclient -Wl,-rpath,'$$ORIGIN/../lib' $(if $(findstring libuv,$<),$(shell pkg-config --libs libuv))
 
 # ---- unit tests: tests/unit/<room>/test_<stem>.c, one Check binary a file ----
 UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))

@@ -1,5 +1,5 @@
-/* Connections to nodes: opening, hello, encoding of ops, splitting and matching of answers, and
- * noticing one that answers nothing any more.
+/* Connections to nodes: opening, hello, encoding of ops, losing them, and noticing one that answers
+ * nothing any more. What comes in is client_reply.c's.
  *
  * Message ids. An op's id is the connection's running number, skipping those whose place in the
  * ring is taken; ids come round after 2^31 requests, so a late answer to an op that has timed out
@@ -74,6 +74,8 @@ void client_conn_open(struct client_conn *c, uint64_t now)
 
 bool client_conn_usable(struct client_conn *c, uint64_t now)
 {
+    if (!breaker_allows(&c->breaker, now))
+        return false;
     if (c->state == CONN_DOWN) {
         if (now < c->retry_at)
             return false;
@@ -83,7 +85,7 @@ bool client_conn_usable(struct client_conn *c, uint64_t now)
     return !c->suspect && !c->stalled;
 }
 
-static void put_hello(struct client_conn *c, uint32_t msgid)
+static void put_hello(struct client_conn *c, uint32_t msgid, uint64_t now)
 {
     struct msg_hello h = {.proto = RPC_PROTOCOL_VERSION};
     snprintf(h.client, sizeof(h.client), "%s", c->core->name);
@@ -92,7 +94,18 @@ static void put_hello(struct client_conn *c, uint32_t msgid)
         h.core = c->node_core;
     }
     msg_hello_encode(&c->out, msgid, &h);
+    c->hello_at = c->time_asked_at = now;
     client_conn_dirty(c);
+}
+
+void client_conn_failed(struct client_conn *c, uint64_t now)
+{
+    struct client_core *core = c->core;
+    if (!breaker_failed(&c->breaker, now, &core->rng))
+        return;
+    core->stats.breaker_opens++;
+    client_core_log(core, 2, "node %u at %s keeps failing: left alone for %llu ms", c->node,
+                    c->addr, (unsigned long long)((c->breaker.until - now) / NS_PER_MS));
 }
 
 void client_core_on_connected(struct client_core *core, unsigned id, uint64_t now)
@@ -101,7 +114,7 @@ void client_core_on_connected(struct client_core *core, unsigned id, uint64_t no
     CHECK(c->state == CONN_CONNECTING);
     c->state = CONN_HELLO;
     c->last_data = now;
-    put_hello(c, MSGID_HELLO);
+    put_hello(c, MSGID_HELLO, now);
 }
 
 /* ---- ops onto the connection ---- */
@@ -137,6 +150,54 @@ void client_conn_forget(struct client_op *op)
     op->conn = NULL;
 }
 
+/* ns. Clocks run apart: by a small part of the retention, until the server's is asked for again. */
+static uint64_t time_is_good_for(const struct client_conn *c)
+{
+    uint64_t part = c->retain_ms * NS_PER_MS / 8 + CONN_SILENCE_NS;
+    return part < CONN_TIME_NS ? part : CONN_TIME_NS;
+}
+
+/* The last time by the log at which a repetition is known, of a write that is sent now. */
+static uint64_t until_ms(const struct client_conn *c, uint64_t now)
+{
+    return c->time_ms + (now - c->time_at) / NS_PER_MS + c->retain_ms;
+}
+
+/* Gives a write its place in the session, or the one that it has. False: it may have been applied
+ * by an attempt before, and this server would not know it. */
+static bool set_session(struct client_conn *c, struct client_op *op, struct msg_kv_request *q,
+                        uint64_t now)
+{
+    struct client_session *s = &c->core->session;
+    if (s->off || c->retain_ms == 0) {
+        client_write_forget(&op->write);
+        return !op->unsure;
+    }
+    if (op->part) {
+        if (op->part->many->until_ms == 0)
+            op->part->many->until_ms = until_ms(c, now);
+        op->write.until_ms = op->part->many->until_ms;
+        op->write.seq = 1; /* its items have their own */
+    } else if (!op->unsure || op->write.seq == 0) {
+        client_session_number(s, &op->write);
+        op->write.until_ms = until_ms(c, now);
+    }
+    q->session.id = slice_of(s->id, sizeof(s->id));
+    q->session.until_ms = op->write.until_ms;
+    q->seq = op->part ? 0 : op->write.seq;
+    return true;
+}
+
+static void set_level(const struct client_conn *c, const struct client_op *op,
+                      struct msg_kv_request *q)
+{
+    q->level = op->level;
+    if (op->level == KV_LEVEL_SESSION)
+        q->token = client_session_seen(&c->core->session, op->slot);
+    if (op->level == KV_LEVEL_BOUNDED)
+        q->staleness_ms = op->staleness_ms;
+}
+
 static void encode(struct client_conn *c, struct client_op *op, uint64_t now)
 {
     uint64_t left = op->deadline > now ? (op->deadline - now) / NS_PER_MS : 0;
@@ -145,21 +206,36 @@ static void encode(struct client_conn *c, struct client_op *op, uint64_t now)
         .method = op->method,
         .key = op->key,
         .value = op->value,
+        .delta = op->delta,
         .deadline_ms = left ? left : 1,
         .epoch_range = s ? s->epoch.range : 0,
         .epoch_members = s ? s->epoch.members : 0,
         .if_absent = op->if_absent,
         .has_if_version = op->has_if_version,
         .if_version = op->if_version,
+        .has_ttl = op->has_ttl,
+        .ttl_ms = op->ttl_ms,
     };
+    if (msg_kv_is_read(op->method)) {
+        set_level(c, op, &req);
+    } else if (!set_session(c, op, &req, now)) {
+        client_core_give_up(c->core, op, now);
+        return;
+    }
+    if (op->part)
+        client_many_encode(op->part, &req);
+    if (req.session.id.n)
+        req.session.ack = client_session_ack(&c->core->session);
     op->conn = c;
+    op->sent_at = now;
     op->msgid = take_msgid(c, op);
     msg_kv_encode(&c->out, op->msgid, &req);
     op->sent_end = c->handed + (c->out.n - c->out_head);
+    if (c->retain_ms && now - c->time_asked_at >= time_is_good_for(c))
+        put_hello(c, MSGID_PING, now);
 }
 
-/* Encodes what waits, as far as there is room. */
-static void pump(struct client_conn *c, uint64_t now)
+void client_conn_pump(struct client_conn *c, uint64_t now)
 {
     if (c->state != CONN_READY || list_empty(&c->waiting))
         return;
@@ -182,7 +258,7 @@ void client_conn_enqueue(struct client_conn *c, struct client_op *op, uint64_t n
     if (c->state == CONN_DOWN)
         client_conn_open(c, now);
     else
-        pump(c, now);
+        client_conn_pump(c, now);
 }
 
 void client_core_on_writable(struct client_core *core, unsigned id)
@@ -210,7 +286,7 @@ void client_core_flush(struct client_core *core, uint64_t now)
             if (!c->blocked) {
                 buf_clear(&c->out);
                 c->out_head = 0;
-                pump(c, now); /* large values: there is room for more now */
+                client_conn_pump(c, now); /* large values: there is room for more now */
             } else if (c->out_head > MIB) {
                 buf_consume(&c->out, c->out_head);
                 c->out_head = 0;
@@ -246,6 +322,8 @@ static void went_down(struct client_conn *c, enum err why, uint64_t now)
     uint64_t handed = c->handed;
     bool was_ready = c->state == CONN_READY;
     c->suspect = !was_ready || c->stalled;
+    if (!was_ready || c->stalled || (c->n_inflight && !c->answered))
+        client_conn_failed(c, now);
     snprintf(lost.text, sizeof(lost.text), "the connection to %s was lost", c->addr);
     snprintf(unsent.text, sizeof(unsent.text), "%s: %s", c->addr, err_text(why));
     client_core_log(core, was_ready ? 2 : 1, "connection to %s %s: %s", c->addr,
@@ -257,7 +335,7 @@ static void went_down(struct client_conn *c, enum err why, uint64_t now)
     c->failures = was_ready ? 0 : c->failures + 1;
     c->retry_at = now + retry_delay(&core->rng, c->failures + 1, 0);
     c->handed = c->out_head = c->in_need = 0;
-    c->stalled = c->blocked = false;
+    c->stalled = c->blocked = c->answered = false;
     c->ping_at = 0;
     buf_clear(&c->in);
     buf_clear(&c->out);
@@ -293,21 +371,31 @@ void client_core_on_closed(struct client_core *core, unsigned id, enum err why, 
     went_down(core->conns[id], why, now);
 }
 
-/* Reads need not wait for a node that says nothing; writes have to: they may have been applied. */
-static void move_reads_away(struct client_conn *c, uint64_t now)
+/* What can be repeated need not wait for a node that says nothing; a write outside of a session has
+ * to: it may have been applied. So may every write that is encoded, for what the kernel has not
+ * taken yet is sent when it does. */
+static void move_away(struct client_conn *c, uint64_t now)
 {
     struct rpc_error silent = {.err = ERR_UNREACHABLE, .text = "the node does not answer"};
-    struct list moved;
-    list_init(&moved);
+    struct rpc_error unknown = {.err = ERR_UNKNOWN_OUTCOME, .maybe_applied = true};
+    struct list sent, waiting;
+    snprintf(unknown.text, sizeof(unknown.text), "%s does not answer", c->addr);
+    list_init(&sent);
+    list_init(&waiting);
     for (uint32_t i = 0; i < c->ring_size; i++) {
         struct client_op *op = c->ring[i];
-        if (!op || op->method != KV_METHOD_GET)
+        if (!op || (!msg_kv_is_read(op->method) && op->write.seq == 0))
             continue;
         client_conn_forget(op);
-        list_push_back(&moved, &op->link);
+        list_push_back(&sent, &op->link);
     }
-    list_splice(&moved, &c->waiting);
-    for (struct list *item; (item = list_pop_front(&moved));)
+    list_splice(&waiting, &c->waiting);
+    for (struct list *item; (item = list_pop_front(&sent));) {
+        struct client_op *op = CONTAINER_OF(item, struct client_op, link);
+        const struct rpc_error *e = msg_kv_is_read(op->method) ? &silent : &unknown;
+        client_core_attempt_failed(c->core, op, e, now);
+    }
+    for (struct list *item; (item = list_pop_front(&waiting));)
         client_core_attempt_failed(c->core, CONTAINER_OF(item, struct client_op, link), &silent,
                                    now);
 }
@@ -330,146 +418,16 @@ void client_conn_on_timer(struct client_conn *c, uint64_t now)
     }
     if (now - c->last_data >= CONN_SILENCE_NS) {
         if (!c->ping_at) {
-            put_hello(c, MSGID_PING);
+            put_hello(c, MSGID_PING, now);
             c->ping_at = now;
         } else if (!c->stalled && now - c->ping_at >= CONN_SILENCE_NS) {
             client_core_log(c->core, 2, "node %u at %s does not answer", c->node, c->addr);
             c->stalled = true;
             c->core->want_refresh = true;
             client_map_kick(c->core, now);
-            move_reads_away(c, now);
+            client_conn_failed(c, now);
+            move_away(c, now);
         }
     }
     wheel_set(&c->core->wheel, &c->timer, now + CONN_SILENCE_NS / 2);
-}
-
-/* ---- answers ---- */
-
-static bool on_hello(struct client_conn *c, const struct rpc_message *m, uint64_t now)
-{
-    struct msg_hello_reply r;
-    if (m->error.n)
-        return false;
-    /* placementd is no node of the map; only its willingness matters. */
-    if (!c->is_map && (msg_hello_reply_decode(m->result, &r) != ERR_OK || r.node != c->node)) {
-        client_core_log(c->core, 2, "%s is not node %u any more", c->addr, c->node);
-        c->core->want_refresh = true;
-        return false;
-    }
-    c->state = CONN_READY;
-    c->suspect = false;
-    c->failures = 0;
-    wheel_cancel(&c->timer);
-    if (c->is_map)
-        client_map_on_ready(c, now);
-    else
-        pump(c, now);
-    return true;
-}
-
-static void on_op_reply(struct client_conn *c, const struct rpc_message *m, uint64_t now)
-{
-    struct client_op *op = c->ring[m->msgid % c->ring_size];
-    if (!op || op->msgid != m->msgid)
-        return; /* late: it has timed out */
-    client_conn_forget(op);
-    struct rpc_error e;
-    if (m->error.n) {
-        rpc_get_error(m->error, &e);
-        if (err_class(e.err) != ERR_CLASS_DONE) {
-            client_core_attempt_failed(c->core, op, &e, now);
-            return;
-        }
-        struct client_result r = {.err = e.err, .text = e.text};
-        if (e.err == ERR_OK) { /* an error that says ok is nonsense */
-            r.err = ERR_INTERNAL;
-            r.maybe_applied = op->method != KV_METHOD_GET;
-        }
-        client_core_complete(c->core, op, &r);
-        return;
-    }
-    struct msg_kv_result res = {0};
-    struct client_result r = {.err = ERR_OK, .text = ""};
-    if (msg_kv_decode_result(op->method, m->result, &res) != ERR_OK) {
-        r.err = ERR_INTERNAL;
-        r.maybe_applied = op->method != KV_METHOD_GET;
-        r.text = "the node's answer is malformed";
-    } else {
-        r.value = res.value;
-        r.version = res.version;
-    }
-    client_core_complete(c->core, op, &r);
-}
-
-static bool is_map_changed(const struct rpc_message *m)
-{
-    return m->type == RPC_NOTIFY && slice_eq(m->method, slice_str("map.changed"));
-}
-
-/* False: the peer talks nonsense, the connection is to be dropped. */
-static bool on_message(struct client_conn *c, struct slice data, uint64_t now)
-{
-    struct rpc_message m;
-    if (rpc_decode(data, &m) != ERR_OK)
-        return false;
-    if (is_map_changed(&m)) {
-        struct mp_reader r = mp_reader_of(m.params);
-        if (mp_get_array(&r) < 1)
-            return !r.bad;
-        struct slice piece = mp_get_raw(&r);
-        return !r.bad && client_map_take(c->core, piece, false, now);
-    }
-    if (m.type != RPC_RESPONSE)
-        return m.type == RPC_NOTIFY; /* unknown notifications are ignored */
-    if (c->state == CONN_HELLO)
-        return m.msgid == MSGID_HELLO && on_hello(c, &m, now);
-    if (m.msgid == MSGID_PING)
-        return true;
-    if (c->is_map) {
-        if (m.msgid == MSGID_MAP || m.msgid == MSGID_WATCH)
-            client_map_on_reply(c, &m, now);
-        return true;
-    }
-    on_op_reply(c, &m, now);
-    return true;
-}
-
-void client_core_on_data(struct client_core *core, unsigned id, struct slice data, uint64_t now)
-{
-    struct client_conn *c = core->conns[id];
-    CHECK(c->state == CONN_HELLO || c->state == CONN_READY);
-    core->stats.bytes_received += data.n;
-    c->last_data = now;
-    c->ping_at = 0;
-    c->stalled = false;
-    bool gathered = c->in.n > 0;
-    if (gathered) {
-        buf_append(&c->in, data.p, data.n);
-        if (c->in.n < c->in_need)
-            return;
-        data = buf_slice(&c->in);
-    }
-    while (data.n) {
-        size_t n = 0;
-        enum err e = rpc_split(data, LIMIT_FRAME, &n);
-        if (e == ERR_INCOMPLETE) {
-            c->in_need = n > data.n ? n : data.n + 1;
-            break;
-        }
-        if (e != ERR_OK || !on_message(c, slice_of(data.p, n), now)) {
-            client_core_log(core, 2, "%s sends nonsense", c->addr);
-            client_conn_drop(c, e != ERR_OK ? e : ERR_BAD_REQUEST, now);
-            return;
-        }
-        if (c->state == CONN_DOWN)
-            return; /* dropped by what the message caused */
-        data = slice_of(data.p + n, data.n - n);
-    }
-    if (gathered)
-        buf_consume(&c->in, c->in.n - data.n);
-    else if (data.n)
-        buf_append(&c->in, data.p, data.n);
-    if (c->in.n == 0 && c->in.cap > MIB)
-        buf_close(&c->in); /* one large value must not stay for ever */
-    pump(c, now);
 }

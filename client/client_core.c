@@ -7,6 +7,7 @@
 
 #include "client/client_core_int.h"
 #include "client/retry.h"
+#include "client/token.h"
 #include "common/base/check.h"
 #include "common/base/mem.h"
 #include "common/meta/slot.h"
@@ -31,7 +32,10 @@ struct client_core *client_core_create(const struct client_core_options *o,
     core->ops = ops;
     core->arg = arg;
     snprintf(core->name, sizeof(core->name), "%s", o->name ? o->name : "libkvclient");
+    snprintf(core->zone, sizeof(core->zone), "%s", o->zone ? o->zone : "");
     rng_seed(&core->rng, o->seed);
+    client_session_init(&core->session, o->session, &core->rng);
+    core->session.off = o->no_session;
     route_cache_init(&core->routes);
     wheel_init(&core->wheel, o->now);
     list_init(&core->dirty);
@@ -60,6 +64,8 @@ void client_core_destroy(struct client_core *core)
     free(core->conns);
     map_close(&core->conn_of);
     route_cache_close(&core->routes);
+    client_session_close(&core->session);
+    buf_close(&core->items);
     free(core);
 }
 
@@ -69,6 +75,11 @@ void client_core_complete(struct client_core *core, struct client_op *op,
     CHECK(op->conn == NULL);
     list_remove(&op->link);
     wheel_cancel(&op->timer);
+    client_write_forget(&op->write);
+    if (op->part) { /* counted by the many that it is a part of */
+        op->done(op, r);
+        return;
+    }
     core->stats.in_flight--;
     if (err_class(r->err) == ERR_CLASS_DONE)
         core->stats.ok++;
@@ -76,13 +87,18 @@ void client_core_complete(struct client_core *core, struct client_op *op,
         core->stats.unknown++;
     else
         core->stats.failed++;
+    client_session_saw(&core->session, op->slot, r->version);
+    client_session_saw(&core->session, op->slot, r->at);
     op->done(op, r);
 }
 
 static void fail(struct client_core *core, struct client_op *op, enum err e, bool maybe_applied,
                  const char *text)
 {
-    bool maybe = maybe_applied && op->method != KV_METHOD_GET;
+    bool maybe = (maybe_applied || op->unsure) && !msg_kv_is_read(op->method);
+    /* The class alone would call it not applied, and it may be, by an attempt before. */
+    if (maybe && err_class(e) != ERR_CLASS_UNKNOWN && e != ERR_CLOSED)
+        e = ERR_UNKNOWN_OUTCOME;
     struct client_result r = {.err = e, .maybe_applied = maybe, .text = text};
     client_core_complete(core, op, &r);
 }
@@ -93,19 +109,38 @@ static void set_timer(struct client_core *core, struct client_op *op, uint64_t a
     wheel_set(&core->wheel, &op->timer, at < op->deadline ? at : op->deadline);
 }
 
-void client_core_submit(struct client_core *core, struct client_op *op, uint64_t now)
+void client_core_start(struct client_core *core, struct client_op *op, uint16_t slot)
 {
     wheel_node_init(&op->timer, TIMER_OP);
     list_init(&op->link);
+    client_write_init(&op->write);
     op->conn = NULL;
     op->asked_node = 0;
     op->attempts = op->hops = op->sends = 0;
+    op->unsure = op->hopeless = op->to_leader = op->follower = false;
     op->last_err = ERR_OK;
-    op->slot = slot_of_key(op->key);
+    op->slot = slot;
+    set_timer(core, op, op->deadline);
+}
+
+void client_core_submit(struct client_core *core, struct client_op *op, uint64_t now)
+{
+    op->part = NULL;
     core->stats.calls++;
     core->stats.in_flight++;
-    set_timer(core, op, op->deadline);
-    client_core_route(core, op, now);
+    client_core_start(core, op, slot_of_key(op->key));
+    client_core_route_op(core, op, now);
+}
+
+void client_core_soon(struct client_core *core, struct client_op *op)
+{
+    set_timer(core, op, 0);
+}
+
+void client_core_give_up(struct client_core *core, struct client_op *op, uint64_t now)
+{
+    op->hopeless = true;
+    set_timer(core, op, now);
 }
 
 /* Tries again after the back-off. */
@@ -127,27 +162,20 @@ static void count_send(struct client_core *core, struct client_op *op)
         core->stats.retries_max = op->sends - 1u;
 }
 
-void client_core_route(struct client_core *core, struct client_op *op, uint64_t now)
+void client_core_route_op(struct client_core *core, struct client_op *op, uint64_t now)
 {
     struct route r;
-    enum err e = route_cache_find(&core->routes, op->slot, 0, op->attempts, &r);
+    enum err e;
+    struct client_conn *c = client_route_pick(core, op, now, &r, &e);
     if (e == ERR_NOT_READY) {
         list_push_back(&core->want_map, &op->link);
         client_map_kick(core, now);
         return;
     }
-    struct client_conn *c = NULL;
-    if (e == ERR_OK) {
-        c = client_conn_for(core, &r, now);
-        if (!client_conn_usable(c, now)) {
-            /* Somebody else may know more, or lead by now. */
-            e = route_cache_find(&core->routes, op->slot, r.node, op->attempts, &r);
-            c = e == ERR_OK ? client_conn_for(core, &r, now) : NULL;
-        }
-    }
     if (op->attempts < UINT16_MAX)
         op->attempts++;
-    if (!c || !client_conn_usable(c, now)) {
+    if (!c) {
+        op->to_leader = false; /* whoever can be reached */
         op->last_err = e == ERR_OK ? ERR_UNREACHABLE : e;
         core->want_refresh = true;
         client_map_kick(core, now);
@@ -155,8 +183,25 @@ void client_core_route(struct client_core *core, struct client_op *op, uint64_t 
         return;
     }
     count_send(core, op);
+    breaker_take(&c->breaker, now);
     op->asked_node = r.node;
+    op->follower = !r.leader;
     client_conn_enqueue(c, op, now);
+}
+
+void client_core_route(struct client_core *core, struct client_op *op, uint64_t now)
+{
+    if (op->part)
+        client_many_regroup(op->part, now);
+    client_core_route_op(core, op, now);
+}
+
+/* A node says so, so it has heard of that one lately: no reason to leave it alone. */
+static void leader_lives(struct client_core *core, uint16_t slot, uint64_t now)
+{
+    struct route r;
+    if (route_cache_find(&core->routes, slot, 0, 0, &r) == ERR_OK)
+        breaker_hint(&client_conn_for(core, &r, now)->breaker, now);
 }
 
 /* Learns from an error where the leader is. True if it is known better now. */
@@ -166,12 +211,15 @@ static bool learn(struct client_core *core, struct client_op *op, const struct r
     bool hinted = false;
     if (e->map.n)
         hinted = client_map_take(core, e->map, true, now);
-    if (e->err == ERR_NOT_LEADER || e->err == ERR_NO_LEADER || e->err == ERR_SHUTTING_DOWN ||
-        e->err == ERR_UNREACHABLE)
+    bool forget = e->err == ERR_NOT_LEADER || e->err == ERR_NO_LEADER ||
+                  e->err == ERR_SHUTTING_DOWN || e->err == ERR_UNREACHABLE;
+    if (forget)
         route_cache_forget_leader(&core->routes, op->slot, op->asked_node);
     if (e->leader && e->leader != op->asked_node) {
-        if (route_cache_learn_leader(&core->routes, op->slot, e->leader))
+        if (route_cache_learn_leader(&core->routes, op->slot, e->leader)) {
+            leader_lives(core, op->slot, now);
             return true;
+        }
         hinted = false;
     }
     if (!hinted && err_class(e->err) == ERR_CLASS_REFRESH) {
@@ -182,30 +230,45 @@ static bool learn(struct client_core *core, struct client_op *op, const struct r
     return hinted && e->err != ERR_NOT_LEADER;
 }
 
+/* A read, or a write that the servers will know again. */
+static bool repeatable(const struct client_core *core, const struct client_op *op, uint64_t now)
+{
+    if (msg_kv_is_read(op->method))
+        return true;
+    return op->write.seq != 0 &&
+           core->time_ms + (now - core->time_at) / NS_PER_MS <= op->write.until_ms;
+}
+
+static void became_unsure(struct client_op *op)
+{
+    op->unsure = true;
+    if (op->part)
+        client_many_unsure(op->part);
+}
+
 void client_core_attempt_failed(struct client_core *core, struct client_op *op,
                                 const struct rpc_error *e, uint64_t now)
 {
     CHECK(op->conn == NULL && list_empty(&op->link));
-    bool is_read = op->method == KV_METHOD_GET;
-    bool maybe = e->maybe_applied || err_class(e->err) == ERR_CLASS_UNKNOWN;
+    bool is_read = msg_kv_is_read(op->method);
+    bool maybe = !is_read && (e->maybe_applied || err_class(e->err) == ERR_CLASS_UNKNOWN);
     bool hinted = learn(core, op, e, now);
+    if (maybe)
+        became_unsure(op);
     if (err_class(e->err) == ERR_CLASS_REFRESH)
         core->stats.redirects++;
-    switch (retry_decide(e->err, is_read, maybe, hinted, op->hops)) {
+    op->last_err = e->err;
+    /* Also from a replica that is not there yet: it answers fast, and would be asked for ever. */
+    op->to_leader = e->err == ERR_NOT_LEADER || op->follower;
+    switch (retry_decide(e->err, repeatable(core, op, now), maybe, hinted, op->hops)) {
     case RETRY_NO:
-        /* "Shutting down" of a write under way, say: the class alone would call it not applied. */
-        if (maybe && !is_read && err_class(e->err) != ERR_CLASS_UNKNOWN)
-            fail(core, op, ERR_UNKNOWN_OUTCOME, true, e->text);
-        else
-            fail(core, op, e->err, maybe, e->text);
+        fail(core, op, e->err, maybe, e->text);
         return;
     case RETRY_NOW:
         op->hops++;
-        op->last_err = e->err;
         client_core_route(core, op, now);
         return;
     case RETRY_LATER:
-        op->last_err = e->err;
         later(core, op, e->retry_ms, now);
         return;
     }
@@ -221,16 +284,21 @@ void client_core_map_changed(struct client_core *core, uint64_t now)
 }
 
 /* An op's deadline. What it gives tells apart "surely not applied" and "nobody knows". */
-static void expire(struct client_core *core, struct client_op *op)
+static void expire(struct client_core *core, struct client_op *op, uint64_t now)
 {
-    if (op->conn) {
-        bool handed = op->sent_end <= op->conn->handed;
+    struct client_conn *c = op->conn;
+    if (c) {
+        /* What is encoded is sent, also if the kernel has not taken it yet. */
         client_conn_forget(op);
-        if (handed) {
-            fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
-            return;
-        }
-        op->last_err = ERR_UNREACHABLE;
+        if (now - op->sent_at >= CONN_SILENCE_NS && c->last_data < op->sent_at)
+            client_conn_failed(c, now);
+        fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
+        return;
+    }
+    if (op->unsure) {
+        fail(core, op, ERR_UNKNOWN_OUTCOME, true,
+             "its answer was lost, and no repetition was answered within the deadline");
+        return;
     }
     enum err e = op->last_err;
     if (e == ERR_OK) /* it never got as far as a connection */
@@ -247,8 +315,13 @@ static void expire(struct client_core *core, struct client_op *op)
 
 static void on_op_timer(struct client_core *core, struct client_op *op, uint64_t now)
 {
+    if (op->hopeless) {
+        fail(core, op, ERR_UNKNOWN_OUTCOME, true,
+             "its answer was lost, and the node that leads now cannot tell whether it was applied");
+        return;
+    }
     if (now >= op->deadline) {
-        expire(core, op);
+        expire(core, op, now);
         return;
     }
     CHECK(op->conn == NULL && list_empty(&op->link)); /* set aside by later() */
@@ -273,6 +346,7 @@ uint64_t client_core_next_deadline(const struct client_core *core)
 
 void client_core_fail_all(struct client_core *core, enum err why)
 {
+    core->closing = why;
     for (struct wheel_node *n; (n = wheel_pop_any(&core->wheel));) {
         if (n->kind != TIMER_OP)
             continue;
@@ -282,9 +356,42 @@ void client_core_fail_all(struct client_core *core, enum err why)
             client_conn_forget(op);
         fail(core, op, why, handed, "given up: the handle is closed");
     }
+    core->closing = ERR_OK;
 }
 
 void client_core_get_stats(const struct client_core *core, struct client_core_stats *out)
 {
     *out = core->stats;
+}
+
+void client_core_export(const struct client_core *core, struct buf *out)
+{
+    static const uint8_t none[16];
+    const uint8_t *cluster = core->routes.map.cluster;
+    if (memcmp(cluster, none, 16) == 0)
+        cluster = core->session.cluster;
+    token_encode(cluster, core->session.seen, out);
+}
+
+enum err client_core_import(struct client_core *core, struct slice token)
+{
+    static const uint8_t none[16];
+    struct client_session *s = &core->session;
+    uint8_t of[16];
+    uint64_t *seen = mem_alloc(LIMIT_SLOTS * sizeof(*seen));
+    enum err e = token_decode(token, of, seen);
+    const uint8_t *mine = core->routes.map.cluster;
+    bool known = memcmp(mine, none, 16) != 0;
+    if (!known)
+        mine = s->cluster; /* of a token before */
+    if (e == ERR_OK && memcmp(of, none, 16) != 0) {
+        if (memcmp(mine, none, 16) != 0 && memcmp(mine, of, 16) != 0)
+            e = ERR_FOREIGN;
+        else if (!known)
+            memcpy(s->cluster, of, 16);
+    }
+    for (unsigned slot = 0; e == ERR_OK && slot < LIMIT_SLOTS; slot++)
+        client_session_saw(s, (uint16_t)slot, seen[slot]);
+    free(seen);
+    return e;
 }

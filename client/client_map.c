@@ -64,6 +64,15 @@ void client_map_on_ready(struct client_conn *c, uint64_t now)
     set_timer(core, now);
 }
 
+/* Session tokens may be here before the map. */
+static void check_cluster(struct client_core *core)
+{
+    static const uint8_t none[16];
+    if (memcmp(core->routes.map.cluster, none, 16) != 0 &&
+        !client_session_check(&core->session, core->routes.map.cluster))
+        client_core_log(core, 2, "a session token of another cluster is not heeded");
+}
+
 bool client_map_take(struct client_core *core, struct slice raw, bool redirect, uint64_t now)
 {
     bool changed = false;
@@ -73,6 +82,7 @@ bool client_map_take(struct client_core *core, struct slice raw, bool redirect, 
         return false;
     }
     core->stats.map_version = core->routes.map.version;
+    check_cluster(core);
     if (changed) {
         core->stats.map_updates++;
         client_core_map_changed(core, now);

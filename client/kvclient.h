@@ -16,7 +16,8 @@
  * cheap. A handle is a session: it numbers its writes, and the servers know a repeated one, so
  * that a write is tried again after a lost connection, a redirect or an election and still takes
  * effect once. Only when the deadline comes before an answer its outcome is unknown: KV_TIMEOUT or
- * KV_UNKNOWN_OUTCOME with kv_result_maybe_applied() != 0.
+ * KV_UNKNOWN_OUTCOME with kv_result_maybe_applied() != 0; trying again is then the application's
+ * to decide, and a write of its own. A node that keeps failing is left alone for a while.
  *
  * Threads. Every function may be called from any thread, unless it says otherwise. Callbacks run
  * on the library's I/O thread: they must not block and must not call the synchronous functions,
@@ -73,7 +74,7 @@ typedef enum kv_err {
     KV_NOT_READY = -27,       /* the cluster has no shards yet (kvctl cluster init) */
     KV_CROSS_SLOT = -28,      /* KV_ATOMIC: the keys are not all of one slot (use a {tag}) */
     KV_TIMEOUT = -30,         /* no answer within the deadline */
-    KV_UNKNOWN_OUTCOME = -31, /* the connection was lost after a write was sent */
+    KV_UNKNOWN_OUTCOME = -31, /* a write was sent, and nobody can tell whether it was applied */
     KV_UNREACHABLE = -32,     /* no node could be reached; surely not applied */
     KV_CLOSED = -33,          /* the handle is being closed */
     KV_INTERNAL = -40,
@@ -193,10 +194,10 @@ KV_API size_t kv_results_count(const kv_results *r);
 KV_API const kv_result *kv_results_at(const kv_results *r, size_t i);
 KV_API void kv_results_free(kv_results *r); /* NULL is taken */
 
-/* Keys of any slots, at most 65536: asked for shard by shard at the same time. KV_OK: each result
+/* Keys of any slots, 1 to 65536: asked for shard by shard at the same time. KV_OK: each result
  * is KV_OK or KV_NOT_FOUND; else the error of the first that failed, and *out has them all, unless
- * nothing was started. One key's result is as good as a kv_get()'s; between keys there is no order.
- */
+ * nothing was started: then it is NULL. One key's result is as good as a kv_get()'s; between keys
+ * there is no order. Values beyond max_in_flight_bytes together are KV_TOO_LARGE. */
 KV_API kv_err kv_mget(kv_client *kv, const kv_slice *keys, size_t n, const kv_callopts *opts,
                       kv_results **out);
 
@@ -206,7 +207,7 @@ KV_API kv_batch *kv_batch_create(void);    /* NULL: no memory */
 KV_API void kv_batch_destroy(kv_batch *b); /* NULL is taken */
 KV_API size_t kv_batch_count(const kv_batch *b);
 /* `opts`: if_version, ttl_ms and their flags; NULL: none. KV_KEY_EMPTY, KV_KEY_TOO_LARGE,
- * KV_VALUE_TOO_LARGE, KV_BUSY (65536 operations), KV_NO_MEMORY: it was not added. */
+ * KV_VALUE_TOO_LARGE, KV_BUSY (65536 operations or 1 GiB), KV_NO_MEMORY: it was not added. */
 KV_API kv_err kv_batch_put(kv_batch *b, kv_slice key, kv_slice value, const kv_callopts *opts);
 KV_API kv_err kv_batch_delete(kv_batch *b, kv_slice key, const kv_callopts *opts);
 KV_API kv_err kv_batch_incr(kv_batch *b, kv_slice key, int64_t delta, const kv_callopts *opts);
@@ -214,8 +215,10 @@ KV_API kv_err kv_batch_touch(kv_batch *b, kv_slice key, uint64_t ttl_ms, const k
 KV_API kv_err kv_batch_persist(kv_batch *b, kv_slice key, const kv_callopts *opts);
 /* Each operation is exactly once and has a result of its own; operations of one key take effect in
  * their order. With KV_ATOMIC in opts->flags all take effect in one moment or none does: keys of
- * one slot (KV_CROSS_SLOT), at most 1024; those that did not fail themselves are KV_NOT_APPLIED.
- * KV_OK: each result is >= 0; else the error of the first that failed. opts: timeout_ms, flags. */
+ * one slot (KV_CROSS_SLOT), at most 1024 and 8 MiB (KV_TOO_LARGE); if one fails, those that did not
+ * fail themselves are KV_NOT_APPLIED. KV_OK: each result is >= 0; else the error of the first that
+ * failed, and *out has them all, unless nothing was started. An empty batch is a KV_BAD_REQUEST.
+ * opts: timeout_ms, flags. */
 KV_API kv_err kv_batch_run(kv_client *kv, const kv_batch *b, const kv_callopts *opts,
                            kv_results **out);
 
@@ -272,7 +275,8 @@ KV_API void kv_queue_destroy(kv_queue *q);
 KV_API kv_err kv_result_err(const kv_result *r);
 /* The value of a get; empty otherwise. Lives as long as the result. */
 KV_API kv_slice kv_result_value(const kv_result *r);
-/* The key's version: of what was read, or given by the write. 0 if there is none. */
+/* The key's version: of what was read, given by the write, or the present one where a condition
+ * failed. 0 if there is none. */
 KV_API uint64_t kv_result_version(const kv_result *r);
 /* What kv_incr() made of it; else 0. */
 KV_API int64_t kv_result_number(const kv_result *r);

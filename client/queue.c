@@ -40,10 +40,10 @@ int kv_queue_fd(const kv_queue *q)
     return q->fd;
 }
 
-void queue_push(kv_queue *q, void *arg, const kv_result *result)
+static void push(kv_queue *q, kv_event event)
 {
     struct queued *item = mem_alloc(sizeof(*item));
-    item->event = (kv_event){arg, kv_result_err(result), kv_result_keep(result), NULL};
+    item->event = event;
     pthread_mutex_lock(&q->lock);
     bool first = list_empty(&q->events);
     list_push_back(&q->events, &item->link);
@@ -53,6 +53,16 @@ void queue_push(kv_queue *q, void *arg, const kv_result *result)
         (void)n; /* cannot be full: it was zero */
     }
     pthread_mutex_unlock(&q->lock);
+}
+
+void queue_push(kv_queue *q, void *arg, const kv_result *result)
+{
+    push(q, (kv_event){arg, kv_result_err(result), kv_result_keep(result), NULL});
+}
+
+void queue_push_many(kv_queue *q, void *arg, kv_err err, kv_results *results)
+{
+    push(q, (kv_event){arg, err, NULL, results});
 }
 
 int kv_queue_next(kv_queue *q, kv_event *out)
@@ -78,8 +88,10 @@ void kv_queue_destroy(kv_queue *q)
     kv_event e;
     if (!q)
         return;
-    while (kv_queue_next(q, &e))
+    while (kv_queue_next(q, &e)) {
         kv_result_free(e.result);
+        kv_results_free(e.results);
+    }
     close(q->fd);
     pthread_mutex_destroy(&q->lock);
     free(q);

@@ -7,5 +7,7 @@
 
 /* Copies the result. */
 void queue_push(kv_queue *q, void *arg, const kv_result *result);
+/* Takes the results. */
+void queue_push_many(kv_queue *q, void *arg, kv_err err, kv_results *results);
 
 #endif

@@ -4,10 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/mem.h"
+
 /* Wire numbers up to this one are definite answers and positive; larger ones are failures. */
-#define LAST_ANSWER 2
+#define LAST_ANSWER 4
 
 _Static_assert((int)KV_CONDITION_FAILED == (int)ERR_CONDITION_FAILED, "public numbers");
+_Static_assert((int)KV_NOT_APPLIED == (int)ERR_NOT_APPLIED, "public numbers");
+_Static_assert(KV_CROSS_SLOT == -(int)ERR_CROSS_SLOT, "public numbers");
 _Static_assert(KV_BUSY == -(int)ERR_BUSY && KV_TIMEOUT == -(int)ERR_TIMEOUT, "public numbers");
 _Static_assert(KV_NO_LEADER == -(int)ERR_NO_LEADER && KV_CLOSED == -(int)ERR_CLOSED, "numbers");
 _Static_assert(KV_NO_SPACE == -(int)ERR_NO_SPACE && KV_INTERNAL == -(int)ERR_INTERNAL, "numbers");
@@ -74,6 +78,8 @@ struct kv_result result_borrow(const struct client_result *r)
         .err = result_err_of(r->err),
         .maybe_applied = r->maybe_applied,
         .version = r->version,
+        .number = r->number,
+        .ttl_ms = r->has_ttl ? (r->ttl_ms < INT64_MAX ? (int64_t)r->ttl_ms : INT64_MAX) : -1,
         .value = {r->value.p, r->value.n},
         .text = r->text ? r->text : "",
     };
@@ -99,7 +105,7 @@ kv_result *kv_result_keep(const kv_result *r)
 
 kv_result *result_of_error(kv_err e, const char *text)
 {
-    kv_result r = {.err = e, .text = text};
+    kv_result r = {.err = e, .ttl_ms = -1, .text = text};
     return kv_result_keep(&r);
 }
 
@@ -118,6 +124,16 @@ uint64_t kv_result_version(const kv_result *r)
     return r ? r->version : 0;
 }
 
+int64_t kv_result_number(const kv_result *r)
+{
+    return r ? r->number : 0;
+}
+
+int64_t kv_result_ttl_ms(const kv_result *r)
+{
+    return r ? r->ttl_ms : -1;
+}
+
 int kv_result_maybe_applied(const kv_result *r)
 {
     return r ? r->maybe_applied : 0;
@@ -130,5 +146,39 @@ const char *kv_result_text(const kv_result *r)
 
 void kv_result_free(kv_result *r)
 {
+    free(r);
+}
+
+/* ---- many ---- */
+
+kv_results *results_new(size_t n)
+{
+    kv_results *r = mem_zalloc(sizeof(*r) + n * sizeof(r->result[0]));
+    r->n = n;
+    return r;
+}
+
+kv_err results_err(const kv_results *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (kv_result_err(r->result[i]) < 0)
+            return kv_result_err(r->result[i]);
+    return KV_OK;
+}
+
+size_t kv_results_count(const kv_results *r)
+{
+    return r ? r->n : 0;
+}
+
+const kv_result *kv_results_at(const kv_results *r, size_t i)
+{
+    return r && i < r->n ? r->result[i] : NULL;
+}
+
+void kv_results_free(kv_results *r)
+{
+    for (size_t i = 0; r && i < r->n; i++)
+        kv_result_free(r->result[i]);
     free(r);
 }

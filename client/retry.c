@@ -6,10 +6,10 @@
 #define DELAY_MIN (4 * NS_PER_MS)
 #define DELAY_DOUBLINGS 6u
 
-enum retry_action retry_decide(enum err e, bool is_read, bool maybe_applied, bool hinted,
+enum retry_action retry_decide(enum err e, bool repeatable, bool maybe_applied, bool hinted,
                                unsigned hops)
 {
-    if (maybe_applied && !is_read)
+    if (maybe_applied && !repeatable)
         return RETRY_NO;
     switch (err_class(e)) {
     case ERR_CLASS_DONE:
@@ -22,7 +22,7 @@ enum retry_action retry_decide(enum err e, bool is_read, bool maybe_applied, boo
     case ERR_CLASS_UNKNOWN:
         break;
     }
-    return is_read ? RETRY_LATER : RETRY_NO;
+    return repeatable ? RETRY_LATER : RETRY_NO;
 }
 
 uint64_t retry_delay(struct rng *rng, unsigned attempt, uint64_t hint_ms)

@@ -1,8 +1,8 @@
 /* The retry policy: what to do with an error, and how long to wait. Pure.
  *
- * Surely not applied (classes BACKOFF and REFRESH) is tried again; an unknown outcome of a write
- * never, of a read always: reading twice does no harm.
- * Thread: any, pure.  Depends on: base. */
+ * Surely not applied (classes BACKOFF and REFRESH) is tried again; an unknown outcome only of what
+ * can be repeated: a read, for reading twice does no harm, and a write of a session, for the
+ * servers know it again. Thread: any, pure.  Depends on: base. */
 #ifndef CLIENT_RETRY_H
 #define CLIENT_RETRY_H
 
@@ -19,7 +19,7 @@ enum retry_action {
 
 /* `hinted`: the answer told where to go instead. `hops`: redirects followed without a pause, so
  * that two nodes that point at each other do not make a storm. */
-enum retry_action retry_decide(enum err e, bool is_read, bool maybe_applied, bool hinted,
+enum retry_action retry_decide(enum err e, bool repeatable, bool maybe_applied, bool hinted,
                                unsigned hops);
 /* Exponential from 4 ms to 256 ms, the upper half of it random. `hint_ms`: at least this long (from
  * the server; taken up to 1 s). In ns. */

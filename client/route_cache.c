@@ -29,6 +29,12 @@ static bool fill(const struct route_cache *c, const struct shard_desc *s,
     return true;
 }
 
+bool route_cache_replica(const struct route_cache *c, const struct shard_desc *s, uint32_t i,
+                         struct route *out)
+{
+    return fill(c, s, &s->replica[i], out);
+}
+
 enum err route_cache_find(const struct route_cache *c, uint16_t slot, uint32_t avoid, unsigned turn,
                           struct route *out)
 {

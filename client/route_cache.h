@@ -27,6 +27,9 @@ void route_cache_close(struct route_cache *c);
  * ERR_NOT_READY: no shard of that slot is known; ERR_NO_LEADER: no usable replica. */
 MUST_USE enum err route_cache_find(const struct route_cache *c, uint16_t slot, uint32_t avoid,
                                    unsigned turn, struct route *out);
+/* The i-th replica of a shard of the map, whatever it does. False: its node has no address. */
+bool route_cache_replica(const struct route_cache *c, const struct shard_desc *s, uint32_t i,
+                         struct route *out);
 /* `node` is said to lead the shard of `slot`. False if the map has no such replica. */
 bool route_cache_learn_leader(struct route_cache *c, uint16_t slot, uint32_t node);
 /* `node` does not lead the shard of `slot`, or cannot be reached. */

@@ -42,6 +42,8 @@ const struct config_key shardd_config_keys[] = {
      "a leader is replaced after so long a silence"},
     {"raft", "heartbeat", CONFIG_DURATION_MS, AT(heartbeat_ms), "100ms", 10, 1000,
      "interval of a leader's heartbeats"},
+    {"raft", "read-lease", CONFIG_BOOL, AT(read_lease), "false", 0, 0,
+     "leaders read without asking the others; the election timeout must be the same on all nodes"},
     {"raft", "snapshot-rate", CONFIG_SIZE, AT(snapshot_rate), "0", 0, 0,
      "bytes per second of snapshots, each way and core; 0: no limit"},
     {"rocksdb", "block-cache", CONFIG_SIZE, AT(block_cache), "64MiB", 1 * MIB, 0,

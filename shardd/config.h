@@ -19,7 +19,7 @@ struct shardd_config {
     char *compression;
     uint64_t key_max, value_max, snapshot_rate, session_retention_ms;
     char *log_level;
-    bool insecure;
+    bool insecure, read_lease;
 };
 
 #define SHARDD_PLACEMENT_MAX 16u

@@ -69,8 +69,7 @@ static void core_turn(void *arg)
             bool held = handover_holds(r);
             if (!held)
                 write_path_flush(r);
-            if (!held || replica_is_leader(r))
-                read_path_flush(r);
+            read_path_flush(r, held && !replica_is_leader(r));
         } else {
             read_path_fail(&r->reads, ERR_NO_LEADER);
             write_path_close(&r->writes, ERR_NO_LEADER);
@@ -476,6 +475,8 @@ enum err core_create(struct node *node, unsigned number, struct io *io, const ui
         .log_memory = node->options.log_memory / node->options.cores,
         .election_timeout_ms = node->options.election_timeout_ms,
         .heartbeat_ms = node->options.heartbeat_ms,
+        .vote_holiday = true, /* whoever leads may read by lease */
+        .read_lease = node->options.read_lease,
         .arg = c,
         .send = on_group_send,
         .on_fatal = on_group_fatal,

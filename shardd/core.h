@@ -38,6 +38,7 @@ struct node_options {
     uint64_t wal_segment_size;
     uint64_t log_memory; /* of the node; divided among the cores */
     unsigned election_timeout_ms, heartbeat_ms;
+    bool read_lease;               /* leaders read by lease */
     uint64_t snapshot_rate;        /* bytes/s, 0: none */
     uint64_t session_retention_ms; /* 0: SESSION_RETENTION_MS */
     uint64_t merge_chunk;          /* bytes of a merge's copy at a time; 0: 256 KiB */

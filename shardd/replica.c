@@ -151,6 +151,7 @@ static void on_applied(void *arg)
     r->applied = *group_applied(r->group);
     write_path_skipped(&r->writes, r->applied.index);
     replica_write(r);
+    read_path_applied(r);
     split_continue(r);
 }
 
@@ -165,6 +166,7 @@ static void on_state(void *arg, enum group_state state, uint64_t term,
                                          : "follower",
               (ull)term, leader ? (ull)leader->replica : 0ULL);
     handover_settle(r);
+    read_path_role_changed(r);
     core_changed(r->core);
 }
 

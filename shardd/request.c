@@ -35,12 +35,13 @@ struct request *request_create(struct core *core, struct session *session, uint3
                                const struct msg_kv_request *m, uint16_t slot)
 {
     uint32_t n_items = m->method == KV_METHOD_BATCH ? m->n : 0;
+    struct slice kept = m->method == KV_METHOD_MGET ? m->items : m->key;
     size_t bytes = m->key.n + m->value.n + m->items.n + n_items * sizeof(struct msg_kv_item) +
                    sizeof(struct request);
     if (core->n_requests >= LIMIT_CORE_REQUESTS ||
         core->request_bytes + bytes > LIMIT_CORE_REQUEST_BYTES)
         return NULL;
-    size_t key_size = m->method == KV_METHOD_GET ? m->key.n : 0;
+    size_t key_size = msg_kv_is_read(m->method) ? kept.n : 0;
     struct request *r = mem_alloc(sizeof *r + key_size);
     *r = (struct request){.core = core,
                           .session = session,
@@ -48,10 +49,14 @@ struct request *request_create(struct core *core, struct session *session, uint3
                           .bytes = (uint32_t)bytes,
                           .slot = slot,
                           .method = (uint8_t)m->method,
+                          .level = m->level,
+                          .n = m->n,
+                          .token = m->token,
+                          .staleness_ms = m->staleness_ms,
                           .items = n_items ? items_create(n_items) : NULL,
                           .key_size = (uint32_t)key_size};
     if (key_size)
-        memcpy(r->key, m->key.p, key_size);
+        memcpy(r->key, kept.p, key_size);
     uint64_t ms = m->deadline_ms ? m->deadline_ms : DEADLINE_DEFAULT_MS;
     r->born = io_now(core->io);
     r->deadline = r->born + (ms < DEADLINE_MAX_MS ? ms : DEADLINE_MAX_MS) * NS_PER_MS;
@@ -152,20 +157,41 @@ static void request_free(struct request *r, enum err e)
     free(r);
 }
 
-void request_reply_value(struct request *r, struct slice value, uint64_t version)
+/* For the answer to a read; false: it was answered BUSY. */
+static bool values_begin(struct answer *a, struct request *r)
 {
-    struct answer a;
     if (r->session && r->session->conn && is_full(r->session)) {
         request_reply_error(r, ERR_BUSY, FULL_TEXT, FULL_RETRY_MS, NULL);
+        return false;
+    }
+    answer_begin(a, r->session, r->remote_session);
+    if (a->mail) {
+        a->mail->msgid = r->msgid;
+        a->mail->value = true;
+    }
+    return true;
+}
+
+void request_reply_value(struct request *r, const struct msg_kv_result *value)
+{
+    struct answer a;
+    if (!values_begin(&a, r))
         return;
-    }
-    answer_begin(&a, r->session, r->remote_session);
-    if (a.mail) {
-        a.mail->msgid = r->msgid;
-        a.mail->value = true;
-    }
-    msg_kv_put_get_result(a.out, r->msgid,
-                          &(struct msg_kv_result){.value = value, .version = version});
+    msg_kv_put_get_result(a.out, r->msgid, value);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r, ERR_OK);
+}
+
+void request_reply_values(struct request *r, const struct msg_kv_item *items, uint32_t n,
+                          uint64_t at)
+{
+    struct answer a;
+    if (!values_begin(&a, r))
+        return;
+    msg_kv_begin_items(a.out, r->msgid, n);
+    for (uint32_t i = 0; i < n; i++)
+        msg_kv_put_item(a.out, KV_METHOD_MGET, &items[i]);
+    msg_kv_end_items(a.out, at);
     answer_end(&a, r->core, r->remote_core);
     request_free(r, ERR_OK);
 }
@@ -219,6 +245,17 @@ void request_reply_condition(struct request *r, uint64_t version)
     rpc_put_error(a.out, r->msgid, &error);
     answer_end(&a, r->core, r->remote_core);
     request_free(r, ERR_CONDITION_FAILED);
+}
+
+void request_reply_absent(struct request *r, uint64_t at)
+{
+    struct rpc_error error = {.err = ERR_NOT_FOUND, .at = at};
+    struct answer a;
+    set_text(&error, err_text(ERR_NOT_FOUND));
+    answer_begin(&a, r->session, r->remote_session);
+    rpc_put_error(a.out, r->msgid, &error);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r, ERR_NOT_FOUND);
 }
 
 static void put_error(struct core *core, struct buf *out, uint32_t msgid, enum err e,

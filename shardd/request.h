@@ -44,10 +44,14 @@ struct request {
     uint64_t born;     /* the same clock */
     uint32_t bytes;    /* charged to the core */
     uint16_t slot;
-    uint8_t method; /* enum kv_method */
-    bool pinned;    /* an offload thread works on it: its deadline must wait */
+    uint8_t method;               /* enum kv_method */
+    uint8_t level;                /* of a read: enum kv_read_level */
+    bool pinned;                  /* an offload thread works on it: its deadline must wait */
+    uint32_t n;                   /* mget: number of keys */
+    uint64_t token, staleness_ms; /* of a read, as in msg_kv_request */
+    uint64_t at;                  /* of a read: the shard's position when it began */
     uint32_t key_size;
-    uint8_t key[]; /* gets only */
+    uint8_t key[]; /* of reads only; mget: its items, raw */
 };
 
 /* "kv.put" and so on. */
@@ -55,7 +59,12 @@ bool request_method(struct slice name, enum kv_method *out);
 /* `remote_session` 0 and session set: local. Charges the core; NULL if the core is full. */
 struct request *request_create(struct core *core, struct session *session, uint32_t msgid,
                                const struct msg_kv_request *m, uint16_t slot);
-void request_reply_value(struct request *r, struct slice value, uint64_t version);
+void request_reply_value(struct request *r, const struct msg_kv_result *value);
+/* A kv.mget. */
+void request_reply_values(struct request *r, const struct msg_kv_item *items, uint32_t n,
+                          uint64_t at);
+/* NOT_FOUND; `at` as in msg_kv_result. */
+void request_reply_absent(struct request *r, uint64_t at);
 /* Of a write; `number` counts for an incr only. */
 void request_reply_written(struct request *r, uint64_t version, int64_t number);
 /* A kv.batch: r->items as they are. */

@@ -151,19 +151,31 @@ static void forward(struct core *core, unsigned to, const struct origin *o, stru
     io_post(target->io, &f->mail);
 }
 
-static bool check_sizes(struct core *core, const struct origin *o, const struct msg_kv_request *m)
+static bool check_key(struct core *core, const struct origin *o, struct slice key)
 {
     char text[128];
-    if (m->key.n == 0) {
+    if (key.n == 0) {
         refuse(core, o, ERR_KEY_EMPTY, NULL, 0, NULL);
         return false;
     }
-    if (m->key.n > core->key_max) {
-        snprintf(text, sizeof text, "the key has %zu bytes, the limit is %llu", m->key.n,
+    if (key.n > core->key_max) {
+        snprintf(text, sizeof text, "the key has %zu bytes, the limit is %llu", key.n,
                  (unsigned long long)core->key_max);
         refuse(core, o, ERR_KEY_TOO_LARGE, text, 0, NULL);
         return false;
     }
+    return true;
+}
+
+static bool check_sizes(struct core *core, const struct origin *o, const struct msg_kv_request *m)
+{
+    char text[128];
+    struct mp_reader keys = mp_reader_of(m->items);
+    if (!check_key(core, o, m->key))
+        return false;
+    for (uint32_t i = 0; m->method == KV_METHOD_MGET && i < m->n; i++)
+        if (!check_key(core, o, msg_kv_next_key(&keys)))
+            return false;
     if (m->value.n > core->value_max) {
         snprintf(text, sizeof text, "the value has %zu bytes, the limit is %llu", m->value.n,
                  (unsigned long long)core->value_max);
@@ -318,7 +330,10 @@ void router_dispatch(struct core *core, struct session *session, uint32_t remote
         }
     }
     bool held = handover_holds(r);
-    if (!replica_is_leader(r) && !held && !frozen) {
+    /* A weaker read is served by any replica that runs. */
+    bool weak = msg_kv_is_read(m->method) && m->level != KV_LEVEL_LINEARIZABLE &&
+                r->state == REPLICA_RUNNING;
+    if (!replica_is_leader(r) && !held && !frozen && !weak) {
         not_leader(core, &o, r);
         return;
     }

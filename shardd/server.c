@@ -177,6 +177,7 @@ static void fill_node(struct server *s)
                     .wal_segment_size = c->wal_segment_size,
                     .log_memory = c->log_memory,
                     .election_timeout_ms = (unsigned)c->election_timeout_ms,
+                    .read_lease = c->read_lease,
                     .heartbeat_ms = (unsigned)c->heartbeat_ms,
                     .snapshot_rate = c->snapshot_rate},
         .on_fatal = on_fatal,

@@ -224,7 +224,7 @@ static void on_message(void *arg, struct slice message)
     if (m.type != RPC_REQUEST)
         return; /* notifications that are not known are ignored */
     enum kv_method method;
-    if (request_method(m.method, &method) && method != KV_METHOD_MGET)
+    if (request_method(m.method, &method))
         handle_kv(s, &m, method, message);
     else if (IS(&m, "sys.hello"))
         handle_hello(s, &m);

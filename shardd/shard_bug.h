@@ -5,10 +5,11 @@
 #define SHARDD_SHARD_BUG_H
 
 enum shard_bug {
-    SHARD_BUG_EPOCH = 1 << 0,      /* steps and entries of another epoch are carried out */
-    SHARD_BUG_TOMBSTONE = 1 << 1,  /* what was destroyed here is not remembered */
-    SHARD_BUG_FREEZE = 1 << 2,     /* a frozen shard goes on serving */
-    SHARD_BUG_READ_MOVED = 1 << 4, /* what a slow read found counts though its slot has left */
+    SHARD_BUG_EPOCH = 1 << 0,          /* steps and entries of another epoch are carried out */
+    SHARD_BUG_TOMBSTONE = 1 << 1,      /* what was destroyed here is not remembered */
+    SHARD_BUG_FREEZE = 1 << 2,         /* a frozen shard goes on serving */
+    SHARD_BUG_READ_MOVED = 1 << 4,     /* what a slow read found counts though its slot has left */
+    SHARD_BUG_FOLLOWER_LOCAL = 1 << 8, /* weaker reads are answered from whatever is applied */
     SHARD_BUG_MIRROR = 1 << 3, /* a split's child lacks what was written since it was prepared */
     SHARD_BUG_DEDUPE = 1 << 5, /* a repeated write is not known as one */
     SHARD_BUG_EXPIRY = 1 << 6, /* values expire by the clock of the node, not by the log's time */

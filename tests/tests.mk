@@ -13,7 +13,9 @@ SIM_BASE := $(call src,common/base)
 # Rooms that the simulated world runs. io without what touches the kernel.
 SIM_ROOMS := $(filter-out $(SIM_REAL),$(foreach r,meta wire io net wal raft,$(call src,common/$(r))))
 SIM_SHARDD := $(filter-out shardd/main.c shardd/server.c $(wildcard shardd/engine_rocksdb*.c) shardd/memtable.c shardd/supervisor.c $(wildcard shardd/http*.c shardd/health*.c),$(call src,shardd))
-SIM_CLIENT := $(addprefix client/,client_core.c client_conn.c client_map.c retry.c route_cache.c wheel.c)
+SIM_CLIENT := $(addprefix client/,client_core.c client_conn.c client_many.c \
+    client_map.c client_reply.c client_route.c client_session.c breaker.c retry.c route_cache.c \
+    token.c wheel.c)
 # placementd has functions of the same names as shardd: it is linked into one object of its own.
 SIM_PLACEMENT := $(filter-out placementd/main.c placementd/supervisor.c $(wildcard placementd/http*.c),$(call src,placementd) $(call src,placementd/plan)) \
     tests/sim/sim_placement.c
@@ -54,6 +56,8 @@ SCENARIOS := $(sort $(wildcard tests/sim/scenarios/*.scn))
 sim_scenarios = $(foreach f,$(1),--scenario $(f))
 
 SIM_BUGS_READS := read-moved
+SIM_BUGS_LEASE := lease-no-margin
+SIM_BUGS_LEVELS := follower-reads-local
 SIM_BUGS_COUNT := dedupe-off expiry-local-clock
 SIM_OPERATORS := $(addprefix tests/sim/scenarios/full-,operators.scn moves.scn splits.scn stale.scn)
 
@@ -80,6 +84,8 @@ sim-bugs: $(BUILD)/bin/sim
 	@$(call sim_bugs,$(SIM_BUGS_MERGE),tests/sim/scenarios/full-merge.scn,300)
 	@$(call sim_bugs,$(SIM_BUGS_MOVES),$(SIM_OPERATORS),1500)
 	@$(call sim_bugs,$(SIM_BUGS_READS),tests/sim/scenarios/full-reads.scn,100)
+	@$(call sim_bugs,$(SIM_BUGS_LEASE),tests/sim/scenarios/raft-lease.scn,400)
+	@$(call sim_bugs,$(SIM_BUGS_LEVELS),tests/sim/scenarios/full-levels.scn,100)
 	@$(call sim_bugs,$(SIM_BUGS_COUNT),tests/sim/scenarios/full-count.scn,100)
 
 # ---- fuzzing: tests/fuzz/fuzz_<name>.c, found by wildcard, with tests/fuzz/corpus/<name>/ ----
@@ -87,6 +93,7 @@ FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_ROOMS := raft wal net wire io meta base
 FUZZ_SRC := $(foreach r,$(FUZZ_ROOMS),$(call src,common/$(r)))
 # What a target needs of the rooms above: single files, for those rooms need RocksDB.
+FUZZ_MORE_client := $(SIM_CLIENT)
 FUZZ_MORE_change := shardd/shard.c shardd/shard_change.c
 FUZZ_CLANG := clang -std=c17 -D_GNU_SOURCE -I. -g -O1 -pthread -fsanitize=fuzzer,address,undefined
 define fuzz_rule
@@ -118,11 +125,22 @@ lint: ## Check format, include rules and shell scripts
 	@tests/tidy.sh
 	@shellcheck deploy/*.sh deploy/man/*.sh deploy/debian/* tests/*.sh tests/cluster/*.sh tests/deploy/*.sh
 
+.PHONY: api-check abi-check abi-update
+api-check: ## The library's header in strict C11 and C++17, its ABI against client/kvclient.abi
+api-check: abi-check
+	@tests/api.sh header
+abi-check: $(BUILD)/lib/libkvclient.so.1
+	@tests/api.sh abi-check $<
+abi-update: ## Take the library's ABI as it is (only additions may be taken without a new soname)
+abi-update: $(BUILD)/lib/libkvclient.so.1
+	@tests/api.sh abi-update $<
+
 .PHONY: check
 check: ## Everything: unit tests, fuzz corpora, simulator (SEEDS=2000), deployment, cluster tests
 check: all $(BUILD)/bin/lincheck
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory fuzz-replay
+	@$(if $(filter release,$(MODE)),$(MAKE) --no-print-directory api-check)
 	@$(MAKE) --no-print-directory sim
 	@$(MAKE) --no-print-directory deploy-test
 	@KV_BIN=$(CURDIR)/$(BUILD)/bin tests/cluster/run.sh

@@ -39,6 +39,7 @@ void group_fail(struct group *g, enum err why, const char *text)
     g->broken = why;
     g->broken_text = text;
     read_index_fail(&g->reads, ERR_NOT_LEADER);
+    follower_read_fail(&g->follower, ERR_NOT_LEADER);
     group_dirty(g);
 }
 
@@ -106,8 +107,12 @@ void group_set_role(struct group *g)
         g->set->stats.elections++;
     g->role_term = g->r.current_term;
     g->role_state = g->r.state;
-    if (new_term)
-        g->echo = g->next_echo_term == g->role_term ? g->next_echo : 0;
+    if (new_term) {
+        g->echo = 0;
+        g->lease_over = false;
+    }
+    if (g->next_echo_term == g->role_term)
+        group_take_stamp(g, g->role_term, g->next_echo);
     g->peers = 0;
     g->term_first = 0;
     g->inflight = 0;
@@ -147,8 +152,12 @@ void group_schedule(struct group *g)
     uint64_t spin = group_is_leader(g) ? g->set->o.heartbeat_ms / 2 : GROUP_SPIN_MS;
     if (GUARD(SPIN) && due < g->ticked_ms + spin)
         due = g->ticked_ms + spin;
+    if (g->r.state == RAFT_FOLLOWER && due < g->promised_ms && GUARD(PROMISE))
+        due = g->promised_ms;
     if (!list_empty(&g->reading) && g->ping_ms && g->ping_ms + GROUP_PING_MS < due)
         due = g->ping_ms + GROUP_PING_MS;
+    if (!list_empty(&g->reading) && follower_read_due_ms(&g->follower, GROUP_PING_MS) < due)
+        due = follower_read_due_ms(&g->follower, GROUP_PING_MS);
     g->due_ms = due;
     group_set_arm(g->set, due);
 }
@@ -234,7 +243,8 @@ void group_tick(struct group *g)
         return;
     uint64_t now = now_ms(g->set);
     group_dirty(g);
-    if (now < raft_timeout(r)) { /* woken for a ping */
+    bool promised = r->state == RAFT_FOLLOWER && group_promised(g) && GUARD(PROMISE);
+    if (now < raft_timeout(r) || promised) { /* woken for a ping */
         group_schedule(g);
         return;
     }
@@ -339,6 +349,7 @@ static void run_transfer(struct group *g)
     }
     if (t->started || match < group_last_index(g))
         return;
+    g->lease_over = !GROUP_BUG(BUG_LEASE_TRANSFER);
     struct raft_event ev = group_event(RAFT_TRANSFER);
     ev.transfer.server_id = t->target;
     if (group_step(g, &ev) != 0)
@@ -371,6 +382,7 @@ void group_work(struct group *g)
 {
     if (g->broken) {
         read_index_run(&g->reads, 0, 0);
+        group_run_follower(g);
         if (!g->broken_told) {
             g->broken_told = true;
             if (g->ops->on_broken)
@@ -386,12 +398,14 @@ void group_work(struct group *g)
     run_transfer(g);
     ask_snapshots(g);
     group_pump(g);
+    group_run_follower(g);
     read_index_run(&g->reads, group_confirmed(g), g->applied.index);
-    if (!list_empty(&g->reads.pending) && list_empty(&g->reading))
+    bool waits = !list_empty(&g->reads.pending) || !follower_read_empty(&g->follower);
+    if (waits && list_empty(&g->reading))
         list_push_back(&g->set->reading, &g->reading);
 }
 
-/* ---- proposals and reads ---- */
+/* ---- proposals ---- */
 
 enum err group_propose(struct group *g, struct slice payload, uint64_t *index, uint64_t *term)
 {
@@ -410,31 +424,6 @@ enum err group_propose(struct group *g, struct slice payload, uint64_t *index, u
     *index = group_last_index(g);
     *term = g->r.current_term;
     return ERR_OK;
-}
-
-void group_read(struct group *g, struct group_read *r)
-{
-    list_init(&r->link);
-    g->set->stats.reads++;
-    group_dirty(g);
-    if (g->broken || !group_is_leader(g)) {
-        read_index_refuse(&g->reads, r, ERR_NOT_LEADER);
-        return;
-    }
-    /* Everything committed before now is at or below the commit index, or below the first entry of
-     * our own term while that is not committed yet. */
-    uint64_t floor = g->term_first ? g->term_first : group_last_index(g) + 1;
-    if (GROUP_BUG(BUG_READ_NO_TERM) || !GUARD(BARRIER))
-        floor = 0;
-    uint64_t index = g->r.commit_index > floor ? g->r.commit_index : floor;
-    if (GROUP_BUG(BUG_READ_LOCAL))
-        index = 0;
-    read_index_add(&g->reads, r, io_now(g->set->io), index);
-}
-
-void group_read_cancel(struct group_read *r)
-{
-    list_remove(&r->link);
 }
 
 /* ---- inspection ---- */

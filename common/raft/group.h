@@ -9,7 +9,8 @@
  * owner starts the group at the position that its engine has made durable; entries after that are
  * applied again once they are known to be committed.
  *
- * Linearizable reads: ReadIndex by stamps (group_read). See common/raft/README.md for the guards.
+ * Linearizable reads: ReadIndex by stamps, or a lease (group_read); reads of followers
+ * (group_follower_read). See common/raft/README.md for the guards.
  *
  * Owner: struct group_set.  Thread: one core.  Depends on: wal, meta, wire, libraft. */
 #ifndef RAFT_GROUP_H
@@ -111,12 +112,21 @@ MUST_USE enum err group_propose(struct group *g, struct slice payload, uint64_t 
  * applied all that was committed before it: read the engine inside done() or in the same turn.
  * Else ERR_NOT_LEADER, ERR_SHUTTING_DOWN. Zero the struct and set done; keep it until done. */
 struct group_read {
-    struct list link; /* private */
-    uint64_t stamp;   /* private */
-    uint64_t index;   /* private */
+    struct list link;  /* private */
+    uint64_t stamp;    /* private */
+    uint64_t index;    /* private */
+    uint64_t until_ms; /* private */
     void (*done)(struct group_read *r, enum err result);
 };
 void group_read(struct group *g, struct group_read *r);
+/* A read that any replica may do, leading or not: done(ERR_OK) once what it has applied is no older
+ * than `max_age` ns before the call; 0: once it has applied all that was committed before the call.
+ * A follower asks its leader, which proves that it leads; ERR_NOT_LEADER if that, or the applying,
+ * takes more than a quarter of a second: the leader is to be asked. */
+void group_follower_read(struct group *g, struct group_read *r, uint64_t max_age);
+/* What is applied is known to be no older than that now: group_follower_read() would have nothing
+ * to wait for. True time: a clock that runs slow is allowed for. */
+bool group_fresh(struct group *g, uint64_t max_age);
 /* Gives up a read that is not done yet: done() will not be called. */
 void group_read_cancel(struct group_read *r);
 

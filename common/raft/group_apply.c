@@ -176,6 +176,7 @@ void group_reboot(struct group *g)
     raft_close(&g->r, NULL);
     group_log_forget_loads(g->log);
     read_index_fail(&g->reads, ERR_NOT_LEADER);
+    follower_read_reset(&g->follower);
     group_boot(g);
 }
 

@@ -12,6 +12,7 @@
 #include <raft.h>
 
 #include "common/base/map.h"
+#include "common/raft/follower_read.h"
 #include "common/raft/group.h"
 #include "common/raft/group_guard.h"
 #include "common/raft/group_log.h"
@@ -26,8 +27,13 @@
 #endif
 
 #define GROUP_TICK_MS 10u
-#define GROUP_SPIN_MS 5u         /* SPIN: the least distance of two timeouts */
-#define GROUP_PING_MS 50u        /* unanswered pings are repeated */
+#define GROUP_SPIN_MS 5u            /* SPIN: the least distance of two timeouts */
+#define GROUP_PING_MS 50u           /* unanswered pings are repeated */
+#define GROUP_FOLLOWER_READ_MS 250u /* a follower's read is given up after that */
+/* Clocks run at 0.8 to 1.2 of true time: of any two, one shows at least 65 % of what the other does
+ * (0.8 / 1.2, less some), and each at least 80 % of the time that has passed. */
+#define GROUP_LEASE_PERCENT 65u
+#define GROUP_SLOW_PERCENT 80u
 #define GROUP_TRAILING 1024u     /* entries kept behind the compaction point, if cheap */
 #define GROUP_APPLY_ENTRIES 512u /* of one group in a turn */
 #define GROUP_APPLY_BYTES (8 * MIB)
@@ -54,6 +60,7 @@ struct group_peer {
     uint64_t sent_stamp; /* newest stamp that we sent */
     uint64_t sent_ms;    /* last append message, */
     uint64_t sent_prev;  /* and the index before its entries */
+    uint64_t told;       /* commit index that it has been told of, if nothing was lost */
     struct group_stream stream;
 };
 
@@ -64,6 +71,14 @@ struct group_install {
     struct group_position position;
     struct buf manifest;
     struct group_member from;
+};
+
+/* A follower's question that is being proven. */
+struct group_asked {
+    struct group_read read;
+    struct group *group;
+    uint64_t replica, question; /* question 0: unused */
+    uint32_t node;
 };
 
 struct group_transfer {
@@ -103,7 +118,11 @@ struct group {
     uint64_t next_echo, next_echo_term; /* of a term that libraft has not taken yet */
     uint64_t inflight;                  /* bytes proposed here and not applied yet */
     struct read_index reads;
+    struct follower_read follower;
+    struct group_asked asked[LIMIT_GROUP_MEMBERS];
     uint64_t ping_ms;
+    uint64_t promised_ms; /* no vote and no candidacy before (group_read.c) */
+    bool lease_over;      /* leader: not in this term any more */
 
     struct group_transfer transfer;
     struct group_install install;
@@ -120,7 +139,7 @@ struct group {
     struct list dirty;    /* in set->dirty or set->later */
     struct list unstored; /* in set->unstored: entries not durable yet */
     struct list holding;  /* in set->holding: messages held */
-    struct list reading;  /* in set->reading: reads pending */
+    struct list reading;  /* in set->reading: reads pending, here or by the leader's word */
 };
 
 struct group_slot {
@@ -196,8 +215,18 @@ void group_drop_held(struct group *g);
 struct group_peer *group_peer_find(struct group *g, uint64_t replica);
 void group_pump(struct group *g);
 void group_ping(struct group *g);
+void group_tell_commit(struct group *g, struct group_peer *p, uint64_t index);
 void group_on_loaded(void *arg, enum err result, uint64_t index);
 uint64_t group_confirmed(struct group *g);
+
+/* group_read.c */
+bool group_promised(const struct group *g);
+/* A stamp of the leader of `term`: echoed from now on if that is our term and we follow. */
+void group_take_stamp(struct group *g, uint64_t term, uint64_t stamp);
+void group_run_follower(struct group *g);
+void group_ask(struct group *g);
+void group_on_ask(struct group *g, uint32_t node, const struct group_msg *m);
+void group_on_answer(struct group *g, const struct group_msg *m);
 
 /* group_recv.c */
 void group_receive(struct group *g, uint32_t node, const struct group_msg *m,

@@ -182,13 +182,14 @@ enum err group_start(struct group_set *set, const struct group_options *options,
     list_init(&g->holding);
     list_init(&g->reading);
     read_index_init(&g->reads);
+    follower_read_init(&g->follower, io_random(set->io));
     g->log->on_loaded = group_on_loaded;
     g->log->arg = g;
     const struct group_member *self = group_conf_find(&d->conf, g->replica);
     raft_address_format(self ? self->node : 0, g->replica, g->address);
     g->campaign = options->campaign ? GROUP_CAMPAIGN_TRIES : 0;
     if (set->o.vote_holiday && !options->create)
-        g->holiday_ms = now_ms(set) + set->o.election_timeout_ms;
+        g->holiday_ms = io_now_exact(set->io) / NS_PER_MS + 1 + set->o.election_timeout_ms;
     group_set_add(set, g);
     group_boot(g);
     *out = g;
@@ -201,6 +202,9 @@ void group_stop(struct group *g)
     read_index_fail(&g->reads, ERR_SHUTTING_DOWN);
     read_index_run(&g->reads, 0, 0);
     CHECK(read_index_empty(&g->reads));
+    follower_read_fail(&g->follower, ERR_SHUTTING_DOWN);
+    follower_read_run(&g->follower, 0, 0);
+    CHECK(follower_read_empty(&g->follower));
     group_drop_held(g);
     group_log_forget_loads(g->log);
     g->log->on_loaded = NULL;

@@ -65,6 +65,13 @@ void group_msg_encode(const struct group_msg *m, const struct group_msg_entry *e
         buf_u64(out, m->timeout_now.last_index);
         buf_u64(out, m->timeout_now.last_term);
         break;
+    case MSG_ASK:
+        buf_u64(out, m->ask.question);
+        break;
+    case MSG_ANSWER:
+        buf_u64(out, m->answer.question);
+        buf_u64(out, m->answer.index);
+        break;
     default:
         CHECK(m->type == MSG_PING || m->type == MSG_PONG);
     }
@@ -149,6 +156,13 @@ static bool decode_body(struct cursor *c, struct group_msg *m, struct group_msg_
         m->timeout_now.last_index = cursor_u64(c);
         m->timeout_now.last_term = cursor_u64(c);
         return true;
+    case MSG_ASK:
+        m->ask.question = cursor_u64(c);
+        return m->ask.question != 0;
+    case MSG_ANSWER:
+        m->answer.question = cursor_u64(c);
+        m->answer.index = cursor_u64(c);
+        return m->answer.question != 0 && m->answer.index != 0;
     default:
         return m->type == MSG_PING || m->type == MSG_PONG;
     }

@@ -11,6 +11,8 @@
  *   INSTALL        u64 term; position (group_position_encode); u32 n, manifest
  *   TIMEOUT_NOW    u64 term, last_index, last_term
  *   PING, PONG     nothing
+ *   ASK            u64 question (not 0): a follower asks for the read index (follower_read.h)
+ *   ANSWER         u64 question, index (neither 0)
  *
  * Decoding checks all bounds and whatever libraft takes for granted (terms that do not fall, a
  * well-formed configuration, ...): a message that passes cannot break an invariant of the library
@@ -31,6 +33,8 @@ enum group_msg_type {
     MSG_TIMEOUT_NOW = 6,
     MSG_PING = 7,
     MSG_PONG = 8,
+    MSG_ASK = 9,
+    MSG_ANSWER = 10,
 };
 
 #define GROUP_MSG_HEADER 42
@@ -69,6 +73,12 @@ struct group_msg {
         struct {
             uint64_t term, last_index, last_term;
         } timeout_now;
+        struct {
+            uint64_t question;
+        } ask;
+        struct {
+            uint64_t question, index;
+        } answer;
     };
 };
 

@@ -216,10 +216,23 @@ static bool vote_as_non_voter(struct group *g, uint32_t node, const struct group
     return true;
 }
 
+/* PROMISE: libraft refuses while it knows a leader; the promise holds also when it has forgotten
+ * it. */
+static bool may_not_vote(const struct group *g, const struct group_msg *m)
+{
+    const struct raft *r = &g->r;
+    bool refuses = r->state == RAFT_LEADER ||
+                   (r->state == RAFT_FOLLOWER && r->follower_state.current_leader.id != 0 &&
+                    raft_role((struct raft *)r) == RAFT_VOTER);
+    return group_promised(g) && !m->vote.disrupt && !refuses && GUARD(PROMISE);
+}
+
 static void on_vote(struct group *g, uint32_t node, const struct group_msg *m)
 {
     struct raft_message rm = message(RAFT_REQUEST_VOTE);
     if (g->holiday_ms && now_ms(g->set) < g->holiday_ms) /* HOLIDAY */
+        return;
+    if (may_not_vote(g, m))
         return;
     if (vote_as_non_voter(g, node, m))
         return;
@@ -293,12 +306,8 @@ static void on_ping(struct group *g, uint32_t node, const struct group_msg *m)
  * that term: group_set_role() picks it up. */
 static void note_stamps(struct group *g, const struct group_msg *m)
 {
-    if (m->stamp && m->term == g->r.current_term && m->stamp > g->echo)
-        g->echo = m->stamp;
-    if (m->stamp && m->term > g->r.current_term) {
-        g->next_echo = m->stamp;
-        g->next_echo_term = m->term;
-    }
+    if (m->stamp)
+        group_take_stamp(g, m->term, m->stamp);
     if (m->echo && m->term == g->r.current_term && group_is_leader(g)) {
         struct group_peer *p = group_peer_find(g, m->from);
         if (p && m->echo > p->echo && m->echo <= io_now(g->set->io)) {
@@ -336,6 +345,12 @@ void group_receive(struct group *g, uint32_t node, const struct group_msg *m,
         break;
     case MSG_PING:
         on_ping(g, node, m);
+        break;
+    case MSG_ASK:
+        group_on_ask(g, node, m);
+        break;
+    case MSG_ANSWER:
+        group_on_answer(g, m);
         break;
     default: /* a pong: its echo was noted */
         break;

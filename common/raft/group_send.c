@@ -123,6 +123,10 @@ static void send_append(struct group *g, struct group_peer *p, const struct raft
     m.append.prev_term = a->prev_log_term;
     m.append.commit = a->leader_commit;
     m.append.n = n;
+    uint64_t end = a->prev_log_index + n;
+    uint64_t told = a->leader_commit < end ? a->leader_commit : end;
+    if (told > p->told)
+        p->told = told;
     p->sent_ms = now_ms(g->set);
     p->sent_prev = a->prev_log_index;
     group_send(g, p->node, &m, entries);
@@ -133,6 +137,17 @@ static void send_neutral(struct group *g, struct group_peer *p)
 {
     struct raft_append_entries a = {.prev_log_index = 0};
     send_append(g, p, &a, NULL, 0);
+}
+
+/* Else a follower would learn with the next entry, or heartbeat, that it may apply `index`. */
+void group_tell_commit(struct group *g, struct group_peer *p, uint64_t index)
+{
+    uint64_t match = group_match(g, p->replica);
+    uint64_t term = group_log_term_of(g->log, match);
+    struct raft_append_entries a = {
+        .prev_log_index = match, .prev_log_term = term, .leader_commit = g->r.commit_index};
+    if (p->told < index && match >= index && term != 0)
+        send_append(g, p, &a, NULL, 0);
 }
 
 static bool streaming(const struct group_peer *p)
@@ -334,8 +349,11 @@ void group_ping(struct group *g)
 {
     uint64_t wanted = read_index_wanted(&g->reads, group_confirmed(g));
     uint64_t now = now_ms(g->set);
+    if (!follower_read_empty(&g->follower))
+        group_ask(g);
     if (list_empty(&g->reads.pending)) {
-        list_remove(&g->reading);
+        if (follower_read_empty(&g->follower))
+            list_remove(&g->reading);
         g->ping_ms = 0;
         return;
     }

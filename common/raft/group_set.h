@@ -16,8 +16,11 @@ struct group_set_options {
     uint64_t log_memory;          /* budget for entries kept in memory, all groups; 0: 64 MiB */
     unsigned election_timeout_ms; /* 0: 500 */
     unsigned heartbeat_ms;        /* 0: 100 */
-    /* No vote for one election timeout after a start (but of a new group): only leases need it. */
+    /* No vote for one election timeout after a start (but of a new group): whoever leads may have a
+     * lease by what an earlier life has promised. */
     bool vote_holiday;
+    /* Leaders read by lease; every voter must have vote_holiday, this may differ. */
+    bool read_lease;
     void *arg;
     /* Queues a message of `group` for `node`: the concatenation of `parts`, copied at once. May
      * drop it. All messages to one node of a turn should leave in one send. */
@@ -68,6 +71,8 @@ struct group *group_set_pinning(const struct group_set *s, unsigned segments);
 
 struct group_set_stats {
     uint64_t elections, proposals, messages_in, messages_out, reads, read_rounds, log_reads;
+    uint64_t lease_reads; /* group_read() calls that needed no round */
+    uint64_t questions;   /* of followers for a read index, sent */
     uint64_t snapshots_out, snapshots_in;
     uint64_t log_bytes; /* entries in memory now */
 };

@@ -11,6 +11,7 @@ static struct group_read *read_of(const struct list *item)
 void read_index_init(struct read_index *ri)
 {
     list_init(&ri->pending);
+    list_init(&ri->sure);
     list_init(&ri->failed);
     ri->why = ERR_NOT_LEADER;
 }
@@ -26,6 +27,13 @@ void read_index_add(struct read_index *ri, struct group_read *r, uint64_t stamp,
     list_push_back(&ri->pending, &r->link);
 }
 
+void read_index_add_sure(struct read_index *ri, struct group_read *r, uint64_t index)
+{
+    r->stamp = 0;
+    r->index = index;
+    list_push_back(&ri->sure, &r->link);
+}
+
 void read_index_refuse(struct read_index *ri, struct group_read *one, enum err why)
 {
     ri->why = why;
@@ -35,6 +43,7 @@ void read_index_refuse(struct read_index *ri, struct group_read *one, enum err w
 void read_index_fail(struct read_index *ri, enum err why)
 {
     ri->why = why;
+    list_splice(&ri->failed, &ri->sure);
     list_splice(&ri->failed, &ri->pending);
 }
 
@@ -48,7 +57,7 @@ uint64_t read_index_wanted(const struct read_index *ri, uint64_t confirmed)
 
 bool read_index_empty(const struct read_index *ri)
 {
-    return list_empty(&ri->pending) && list_empty(&ri->failed);
+    return list_empty(&ri->pending) && list_empty(&ri->sure) && list_empty(&ri->failed);
 }
 
 void read_index_run(struct read_index *ri, uint64_t confirmed, uint64_t applied)
@@ -58,6 +67,10 @@ void read_index_run(struct read_index *ri, uint64_t confirmed, uint64_t applied)
     list_init(&ready);
     list_init(&failed);
     struct list *item;
+    while ((item = list_first(&ri->sure)) && read_of(item)->index <= applied) {
+        list_remove(item);
+        list_push_back(&ready, item);
+    }
     while ((item = list_first(&ri->pending)) && read_of(item)->stamp <= confirmed &&
            read_of(item)->index <= applied) {
         list_remove(item);

@@ -16,12 +16,15 @@
 
 struct read_index {
     struct list pending; /* stamps and indexes never fall from front to back */
+    struct list sure;    /* need no stamp (a lease): only their index */
     struct list failed;  /* to be told at the end of the turn */
     enum err why;
 };
 
 void read_index_init(struct read_index *ri);
 void read_index_add(struct read_index *ri, struct group_read *r, uint64_t stamp, uint64_t index);
+/* One that needs no majority's stamp any more. */
+void read_index_add_sure(struct read_index *ri, struct group_read *r, uint64_t index);
 /* All pending reads (and `one`, may be NULL) will end with `why`. */
 void read_index_fail(struct read_index *ri, enum err why);
 void read_index_refuse(struct read_index *ri, struct group_read *one, enum err why);

@@ -29,7 +29,8 @@
  *   "rd"   read level (enum kv_read_level), "tok": session: the position that must have been
  *          applied; "st": bounded: ms that the answer may be out of date
  * extra: "ttl" ms left to live, if it has an expiry; "at" the shard's position when it was read
- * (the newest version that the shard has given), if "rd" was given and is not 0.
+ * (the newest version that the shard has given), if "rd" was given and is not 0, and of an mget
+ * always. NOT_FOUND has it as a hint at any level: it is all that tells how new "absent" is.
  *
  * A kv.mget or kv.batch is served by one shard: keys of others get the code WRONG_SHARD. An item of
  * an mget that would make the answer too large gets TOO_LARGE: it is to be read alone.

@@ -14,6 +14,7 @@ import traceback
 import daemons
 import disks
 import faults
+import library
 import operate
 import placement
 from playground import Failed, Playground, Skipped, program
@@ -49,6 +50,8 @@ TESTS = [
     (operate.rolling_restart, {}),
     (operate.node_down, {}),
     (operate.map_backup, {}),
+    (library.examples, {"nodes": 3, "groups": 6}),
+    (library.exactly_once, {}),
     *placement.TESTS,
 ]
 

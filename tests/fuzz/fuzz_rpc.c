@@ -13,6 +13,42 @@ static bool inside(struct slice part, struct slice whole)
     return part.n == 0 || (part.p >= whole.p && part.p + part.n <= whole.p + whole.n);
 }
 
+/* The items were checked by the decoder: walking them cannot fail. */
+static void walk(const struct msg_kv_request *q, struct slice params)
+{
+    struct mp_reader r = mp_reader_of(q->items);
+    CHECK(inside(q->items, params));
+    for (uint32_t i = 0; i < q->n; i++) {
+        struct msg_kv_request op = {0};
+        if (q->method == KV_METHOD_MGET)
+            op.key = msg_kv_next_key(&r);
+        else
+            msg_kv_next_op(&r, &op);
+        CHECK(inside(op.key, params));
+        CHECK(inside(op.value, params));
+    }
+    CHECK(!r.bad);
+    CHECK(r.left.n == 0);
+}
+
+static void try_items(enum kv_method method, struct slice raw)
+{
+    struct mp_reader r = mp_reader_of(raw);
+    struct msg_kv_item item;
+    uint64_t at;
+    (void)mp_get_array(&r);
+    uint32_t n = mp_get_array(&r); /* as many as it says, and one more */
+    if (!r.bad && n < LIMIT_BATCH)
+        CHECK(msg_kv_decode_items(method, raw, n + 1, &r, &at) != ERR_OK);
+    if (r.bad || n > LIMIT_BATCH || msg_kv_decode_items(method, raw, n, &r, &at) != ERR_OK)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        msg_kv_next_item(method, &r, &item);
+        CHECK(!r.bad);
+        CHECK(inside(item.result.value, raw));
+    }
+}
+
 static void try_request(enum kv_method method, struct slice params)
 {
     struct msg_kv_request q, again;
@@ -31,6 +67,19 @@ static void try_request(enum kv_method method, struct slice params)
     CHECK(q.has_if_version == again.has_if_version);
     CHECK(q.if_version == again.if_version);
     CHECK(q.if_absent == again.if_absent);
+    CHECK(q.delta == again.delta);
+    CHECK(q.has_ttl == again.has_ttl);
+    CHECK(q.ttl_ms == again.ttl_ms);
+    CHECK(slice_eq(q.session.id, again.session.id));
+    CHECK(q.session.ack == again.session.ack);
+    CHECK(q.session.until_ms == again.session.until_ms);
+    CHECK(q.seq == again.seq);
+    CHECK(q.level == again.level);
+    CHECK(q.token == again.token);
+    CHECK(q.staleness_ms == again.staleness_ms);
+    CHECK(q.all == again.all);
+    CHECK(q.n == again.n);
+    walk(&q, params);
     buf_close(&b);
 }
 
@@ -40,15 +89,17 @@ static void try_value(struct slice raw)
     struct msg_hello h;
     struct msg_hello_reply hr;
     struct rpc_error e;
-    for (int method = KV_METHOD_GET; method <= KV_METHOD_DELETE; method++) {
+    for (int method = 0; method < (int)KV_METHODS; method++) {
         try_request((enum kv_method)method, raw);
-        if (msg_kv_decode_result((enum kv_method)method, raw, &v) == ERR_OK)
+        if (method >= KV_METHOD_MGET)
+            try_items((enum kv_method)method, raw);
+        else if (msg_kv_decode_result((enum kv_method)method, raw, &v) == ERR_OK)
             CHECK(inside(v.value, raw));
     }
     if (msg_hello_decode(raw, &h) == ERR_OK)
         CHECK(memchr(h.client, '\0', sizeof(h.client)) != NULL);
     if (msg_hello_reply_decode(raw, &hr) == ERR_OK)
-        CHECK(memchr(hr.name, '\0', sizeof(hr.name)) != NULL);
+        CHECK(memchr(hr.name, '\0', sizeof(hr.name)) && memchr(hr.zone, '\0', sizeof(hr.zone)));
     rpc_get_error(raw, &e);
     CHECK(e.err != ERR_OK);
     CHECK(inside(e.map, raw));

@@ -11,6 +11,7 @@
 #include "common/base/mem.h"
 #include "shardd/engine_key.h"
 #include "shardd/replica.h"
+#include "tests/sim/checker_level.h"
 #include "tests/sim/checker_raft.h"
 #include "tests/sim/history.h"
 #include "tests/sim/nemesis.h"
@@ -48,6 +49,7 @@ struct client {
     bool busy;
     size_t entry;
     enum lin_kind kind;
+    struct level_read weak; /* a get of a weaker level: not in the history */
     unsigned key, number;
     uint32_t value;
     char key_text[16], value_text[24];
@@ -140,13 +142,16 @@ static void learn(struct client *c, bool valid, uint32_t value, uint64_t version
 
 static void succeeded(struct client *c, const struct client_result *r)
 {
-    uint32_t value = c->value;
+    uint32_t value = c->kind == LIN_DEL ? LIN_ABSENT : c->value;
 
     if (c->kind == LIN_GET)
         value = r->err == ERR_NOT_FOUND ? LIN_ABSENT : history_value(&F.history, r->value);
-    if (c->kind == LIN_DEL)
-        value = LIN_ABSENT;
-    history_ok(&F.history, c->entry, value, sim_now());
+    if (c->weak.level) {
+        checker_level_answered(&c->weak, value, r);
+    } else {
+        history_ok(&F.history, c->entry, value, sim_now());
+        checker_level_saw(c->number % CLIENT_HOSTS, c->key, value, r);
+    }
     learn(c, true, value, value == LIN_ABSENT ? 0 : r->version);
     if (F.healed) {
         F.key_done[c->key]++;
@@ -160,13 +165,12 @@ static void on_done(struct client_op *op, const struct client_result *r)
     struct client *c = CONTAINER_OF(op, struct client, op);
 
     CHECK(c->busy);
-    sim_log("client %u %s %s: %s%s (%s)", c->number,
-            c->kind == LIN_GET   ? "get"
-            : c->kind == LIN_DEL ? "del"
-                                 : "put",
-            c->key_text, err_name(r->err), r->maybe_applied ? ", maybe applied" : "", r->text);
+    sim_log("client %u %s %s: %s%s (%s)", c->number, msg_kv_method_name(c->op.method), c->key_text,
+            err_name(r->err), r->maybe_applied ? ", maybe applied" : "", r->text);
     if (r->err == ERR_OK || r->err == ERR_NOT_FOUND) {
         succeeded(c, r);
+    } else if (c->weak.level) {
+        learn(c, false, 0, 0);
     } else if (r->err == ERR_CONDITION_FAILED && c->kind == LIN_CAS && !r->maybe_applied) {
         history_refused(&F.history, c->entry, sim_now());
         learn(c, false, 0, 0);
@@ -209,6 +213,7 @@ static void begin_operation(struct client *c)
         snprintf(c->value_text, sizeof c->value_text, "v%u", ++F.next_value);
         c->op.value = slice_str(c->value_text);
         c->value = history_value(&F.history, c->op.value);
+        checker_level_wrote(c->key, c->value);
     }
     if (c->kind == LIN_CAS) {
         expected = k->value;
@@ -216,8 +221,10 @@ static void begin_operation(struct client *c)
         c->op.has_if_version = !c->op.if_absent;
         c->op.if_version = k->version;
     }
-    c->entry = history_call(&F.history, c->number, c->kind, history_key(&F.history, c->op.key),
-                            c->value, expected, sim_now());
+    checker_level_draw(&c->weak, &c->op, F.s->levels, c->number % CLIENT_HOSTS, c->key);
+    if (!c->weak.level)
+        c->entry = history_call(&F.history, c->number, c->kind, history_key(&F.history, c->op.key),
+                                c->value, expected, sim_now());
     c->busy = true;
     c->began = sim_now();
     CHECK(sim_host_call(sim_host_find(servers() + 1 + c->number % CLIENT_HOSTS), submit_inside, c));
@@ -540,6 +547,7 @@ void full_world_run(const struct scenario *s, struct world_result *out)
     F.cores = 1 + (unsigned)sim_below(2);
     history_init(&F.history);
     checker_raft_begin();
+    checker_level_begin();
     sim_merge_init(each_replica, call_at, s->placements);
     sim_split_init(each_replica, split);
     sim_cluster_init(s, &(struct sim_cluster_ops){shardd_of, ask});

@@ -294,6 +294,14 @@ static void strike_process(enum fault f, struct sim_host *h, double s)
     }
 }
 
+/* Often as slow or as fast as they come: it is the two ends that meet badly. */
+static double clock_rate(void)
+{
+    uint64_t k = sim_below(4);
+
+    return k == 0 ? 0.8 : k == 1 ? 1.2 : 0.8 + (double)sim_below(400) / 1000.0;
+}
+
 static void strike_rest(enum fault f, struct sim_host *h, double s)
 {
     unsigned n = sim_host_number(h), other = 1 + (unsigned)sim_below(N.hosts);
@@ -331,7 +339,7 @@ static void strike_rest(enum fault f, struct sim_host *h, double s)
         sim_disk_slow(h, 2 + (unsigned)sim_below(100));
         break;
     case FAULT_CLOCK:
-        sim_host_clock(h, 0.8 + (double)sim_below(400) / 1000.0, (int64_t)sim_below(20000) - 10000);
+        sim_host_clock(h, clock_rate(), (int64_t)sim_below(20000) - 10000);
         break;
     case FAULT_DISK_FULL:
         sim_disk_capacity(h, sim_disk_used(h) + sim_below(200 * KIB));
@@ -450,6 +458,12 @@ static void on_clock(struct sim_event *e)
     sim_at(e, sim_now() + ns_of(seconds_left(c->f.every)));
 }
 
+static void set_apart(unsigned hosts)
+{
+    for (unsigned i = 1; i <= hosts; i++)
+        sim_host_clock(sim_host_find(i), sim_chance(0.5) ? 0.8 : 1.2, 0);
+}
+
 void nemesis_begin(const struct scenario *s, unsigned hosts, uint64_t until,
                    const struct nemesis_ops *ops)
 {
@@ -460,6 +474,8 @@ void nemesis_begin(const struct scenario *s, unsigned hosts, uint64_t until,
     N.damage = s->damage;
     N.once = s->full;
     sim_on_exit(on_exit_of);
+    if (s->apart)
+        set_apart(hosts);
     for (int i = 0; i < FAULT_COUNT; i++) {
         struct fault_clock *c = &N.clock[i];
         /* What a scenario is there to show happens in every seed. */

@@ -362,6 +362,8 @@ static void open_set(struct raft_node *n)
         .log_memory = 64 * KIB,
         .election_timeout_ms = 300,
         .heartbeat_ms = 50,
+        .read_lease = n->scenario->lease,
+        .vote_holiday = n->scenario->lease,
         .arg = n,
         .send = on_send,
         .on_fatal = on_fatal,
@@ -452,7 +454,7 @@ static void read_done(struct group_read *g, enum err result)
     free(o);
 }
 
-void raft_node_read(struct raft_node *n, unsigned group, unsigned key, uint64_t op)
+void raft_node_read(struct raft_node *n, unsigned group, unsigned key, uint64_t op, bool follow)
 {
     struct read_op *o = mem_zalloc(sizeof *o);
 
@@ -460,6 +462,9 @@ void raft_node_read(struct raft_node *n, unsigned group, unsigned key, uint64_t 
     o->replica = &n->replica[group];
     o->key = key;
     o->op = op;
-    group_read(o->replica->group, &o->read);
+    if (follow)
+        group_follower_read(o->replica->group, &o->read, 0);
+    else
+        group_read(o->replica->group, &o->read);
     io_again(n->io);
 }

@@ -70,7 +70,7 @@ struct raft_node *raft_node_start(unsigned number, const struct scenario *s,
                                   const struct raft_node_ops *ops, unsigned members);
 /* Proposes; ERR_OK: done() will be called, or the operation's outcome stays unknown. */
 enum err raft_node_propose(struct raft_node *n, unsigned group, const struct machine_command *c);
-/* done() is called with the register's value, or an error. */
-void raft_node_read(struct raft_node *n, unsigned group, unsigned key, uint64_t op);
+/* done() is called with the register's value, or an error. `follow`: by the leader's word. */
+void raft_node_read(struct raft_node *n, unsigned group, unsigned key, uint64_t op, bool follow);
 
 #endif

@@ -25,6 +25,7 @@ struct client {
     size_t entry; /* in the history */
     enum lin_kind kind;
     unsigned group, key;
+    bool follow; /* a get by the leader's word, at any node */
     uint32_t seen[RAFT_NODE_GROUPS + 1][RAFT_NODE_KEYS]; /* last read value, for cas */
 };
 
@@ -81,6 +82,19 @@ static unsigned find_leader(unsigned group)
     return found;
 }
 
+/* Any that runs. */
+static unsigned find_any(unsigned group)
+{
+    unsigned found = 0, seen = 0;
+
+    for (unsigned i = 1; i <= W.s->nodes; i++) {
+        struct raft_node *n = running(i);
+        if (n && n->replica[group].group && sim_below(++seen) == 0)
+            found = i;
+    }
+    return found;
+}
+
 /* ---- clients ---- */
 
 static void rest(struct client *c)
@@ -125,7 +139,7 @@ static void call_inside(void *arg)
     struct call *a = arg;
 
     if (a->c->kind == LIN_GET)
-        raft_node_read(a->n, a->c->group, a->c->key, a->c->op);
+        raft_node_read(a->n, a->c->group, a->c->key, a->c->op, a->c->follow);
     else
         a->result = raft_node_propose(a->n, a->c->group, &a->command);
 }
@@ -140,12 +154,13 @@ static void begin_operation(struct client *c)
 
     c->group = 1 + (unsigned)sim_below(W.s->groups);
     c->key = (unsigned)sim_below(W.s->keys);
-    at = find_leader(c->group);
+    c->kind = sim_below(100) < W.s->reads ? LIN_GET : kinds[sim_below(4)];
+    c->follow = c->kind == LIN_GET && sim_chance(0.3);
+    at = c->follow ? find_any(c->group) : find_leader(c->group);
     if (!at) {
         rest(c);
         return;
     }
-    c->kind = sim_below(100) < W.s->reads ? LIN_GET : kinds[sim_below(4)];
     c->op = ++W.next_op;
     if (c->kind == LIN_PUT || c->kind == LIN_CAS) {
         snprintf(value, sizeof value, "v%u", ++W.next_value);

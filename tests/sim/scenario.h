@@ -14,6 +14,9 @@
  * N                zones of those (1) down-ms N              silence after which a node is down;
  * dead-ms N: and is replaced; stall-ms N: an operator is given up (0: placementd's defaults)
  *   removals 1             nodes may be removed for good
+ *   lease 1                leaders read by lease
+ *   levels PERCENT         of the gets are weaker reads (full; checker_level.h)
+ *   apart 1                clocks of servers run at 0.8 or 1.2 from the start, each seed others
  *   sessions N             clients that repeat their writes and count effects (sim_count.h)
  *   retention-ms N         limits.session-retention (0: the default)
  *   split-bytes N          a larger group is split (0: placementd's default); max-groups N
@@ -79,7 +82,7 @@ struct scenario {
     double think_ms, begin, seconds, healthy;
     unsigned segment_kib, damage;
     unsigned operators, hosts, zones, down_ms, dead_ms, stall_ms, split_bytes, max_groups;
-    unsigned removals, sessions, retention_ms;
+    unsigned removals, lease, apart, levels, sessions, retention_ms;
     double latency_min_us, latency_max_us, spike, spike_ms, loss;
     struct scenario_fault fault[FAULT_COUNT];
 };

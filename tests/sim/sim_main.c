@@ -56,6 +56,8 @@ static const struct {
     {"apply-early", BUG_APPLY_EARLY, 0, 0},
     {"read-no-term", BUG_READ_NO_TERM, 0, 0},
     {"keep-log", BUG_KEEP_LOG, 0, 0},
+    {"lease-no-margin", BUG_LEASE_NO_MARGIN, 0, 0},
+    {"lease-transfer", BUG_LEASE_TRANSFER, 0, 0},
     {"fsync-lies", 0, 0, 0},
     {"no-crc", 0, WAL_BUG_NO_CRC, 0},
     {"torn-always", 0, WAL_BUG_TORN_ALWAYS, 0},
@@ -68,6 +70,7 @@ static const struct {
     {"destroy-early", 0, 0, 0},
     {"map-goes-back", 0, 0, 0},
     {"read-moved", 0, 0, SHARD_BUG_READ_MOVED},
+    {"follower-reads-local", 0, 0, SHARD_BUG_FOLLOWER_LOCAL},
     {"dedupe-off", 0, 0, SHARD_BUG_DEDUPE},
     {"expiry-local-clock", 0, 0, SHARD_BUG_EXPIRY},
 };

@@ -7,7 +7,7 @@
 
 static const struct {
     enum err err;
-    bool read, maybe, hinted;
+    bool repeatable, maybe, hinted;
     unsigned hops;
     enum retry_action want;
 } cases[] = {
@@ -21,17 +21,20 @@ static const struct {
     {ERR_WRONG_SHARD, false, true, true, 0, RETRY_NO}, /* the server says: maybe applied */
     {ERR_BUSY, false, false, false, 0, RETRY_LATER},
     {ERR_UNREACHABLE, false, false, false, 0, RETRY_LATER},
-    {ERR_UNKNOWN_OUTCOME, false, true, false, 0, RETRY_NO}, /* a write is never sent twice */
+    {ERR_UNKNOWN_OUTCOME, false, true, false, 0, RETRY_NO}, /* outside of a session */
     {ERR_TIMEOUT, false, false, false, 0, RETRY_NO},
     {ERR_INTERNAL, false, false, false, 0, RETRY_NO},
     {ERR_UNKNOWN_OUTCOME, true, true, false, 0, RETRY_LATER},
     {ERR_TIMEOUT, true, false, false, 0, RETRY_LATER},
+    {ERR_WRONG_SHARD, true, true, true, 0, RETRY_NOW},
+    {ERR_SHUTTING_DOWN, true, true, false, 0, RETRY_LATER},
+    {ERR_CLOSED, true, true, false, 0, RETRY_NO},
 };
 
 START_TEST(decisions)
 {
-    ck_assert_int_eq(retry_decide(cases[_i].err, cases[_i].read, cases[_i].maybe, cases[_i].hinted,
-                                  cases[_i].hops),
+    ck_assert_int_eq(retry_decide(cases[_i].err, cases[_i].repeatable, cases[_i].maybe,
+                                  cases[_i].hinted, cases[_i].hops),
                      cases[_i].want);
 }
 END_TEST

@@ -601,6 +601,43 @@ START_TEST(holiday)
 }
 END_TEST
 
+/* Libraft has not heard of a leader of this term, but its stamp was echoed: others may count on it.
+ */
+START_TEST(promised)
+{
+    for (int on = 0; on < 2; on++) {
+        begin(3, on ? 0 : GUARD_PROMISE);
+        say(2, vote(2, 1, 1, false), none); /* its term, and no leader */
+        struct group_msg ping = {.type = MSG_PING, .term = 2, .stamp = W.now};
+        say(2, ping, none);
+        ck_assert_uint_eq(last_sent(MSG_PONG, 2)->echo, ping.stamp);
+        say(3, vote(3, 1, 1, false), none);
+        ck_assert_int_eq(last_sent(MSG_VOTE_RESULT, 3) == NULL, on);
+        struct group_msg disrupting = vote(3, 1, 1, false);
+        disrupting.vote.disrupt = true;
+        if (on) { /* the leader has handed over: it counts on nothing */
+            say(3, disrupting, none);
+            ck_assert(last_sent(MSG_VOTE_RESULT, 3)->vote_result.granted);
+        }
+        end();
+    }
+    /* nor does it stand itself, though its timer began earlier */
+    for (int on = 0; on < 2; on++) {
+        begin(3, on ? 0 : GUARD_PROMISE);
+        say(2, append(2, 1, 1, 1, 0), none);
+        for (unsigned i = 0; i < 50; i++) {
+            struct group_msg ping = {.type = MSG_PING, .term = 2, .stamp = W.now};
+            say(2, ping, none);
+            world_run(20);
+        }
+        ck_assert_int_eq(last_sent(MSG_VOTE, 2) == NULL, on);
+        world_run(500);
+        ck_assert_ptr_nonnull(last_sent(MSG_VOTE, 2));
+        end();
+    }
+}
+END_TEST
+
 START_TEST(nonsense)
 {
     begin(3, 0);
@@ -611,7 +648,7 @@ START_TEST(nonsense)
             bytes[k] = (uint8_t)rng_next(&W.rng);
         if (n > 26) { /* past the header, now and then */
             bytes[0] = 1;
-            bytes[1] = (uint8_t)(1 + rng_below(&W.rng, 8));
+            bytes[1] = (uint8_t)(1 + rng_below(&W.rng, 10));
         }
         struct group_msg m;
         (void)!group_msg_decode(slice_of(bytes, n), &m, none);
@@ -657,6 +694,7 @@ int main(void)
     tcase_add_test(t, ack_of_replaced_entries);
     tcase_add_test(t, old_log_stays_cut);
     tcase_add_test(t, holiday);
+    tcase_add_test(t, promised);
     tcase_add_test(t, nonsense);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

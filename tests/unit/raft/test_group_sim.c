@@ -42,6 +42,15 @@ static void read_done(struct group_read *r, enum err e)
                 (unsigned long long)p->must_see);
 }
 
+/* The newest that had been acknowledged so long ago. */
+static uint64_t acked_before(uint64_t age)
+{
+    uint64_t i = W.acked_max;
+    while (i > 0 && W.acked_at[i] + age > W.now)
+        i--;
+    return i;
+}
+
 static void start_read(struct node *x)
 {
     for (unsigned i = 0; i < 16; i++) {
@@ -49,7 +58,17 @@ static void start_read(struct node *x)
         if (p->busy)
             continue;
         *p = (struct probe){.r.done = read_done, .node = x, .must_see = W.acked_max, .busy = true};
-        group_read(x->g, &p->r);
+        uint64_t age = R(3) ? 0 : R(400) * NS_PER_MS;
+        uint64_t kind = R(3);
+        if (kind == 0) {
+            group_read(x->g, &p->r);
+            return;
+        }
+        p->must_see = acked_before(age);
+        if (kind == 1 && group_fresh(x->g, age))
+            read_done(&p->r, ERR_OK);
+        else
+            group_follower_read(x->g, &p->r, age);
         return;
     }
 }
@@ -100,8 +119,8 @@ static void work(void)
             }
             if (R(2))
                 start_read(x);
-        } else if (R(20) == 0) {
-            start_read(x); /* must be refused */
+        } else if (R(5) == 0) {
+            start_read(x); /* group_read() must be refused */
         }
         if (R(30) == 0 && !group_installing(x->g))
             flush(x);
@@ -239,7 +258,8 @@ static void run(uint64_t seed)
     W.log_memory = R(3) ? 0 : 2000 + R(20000);
     if (R(4) == 0)
         W.segment = 64 * KIB;
-    W.vote_holiday = R(4) == 0;
+    W.read_lease = R(2);
+    W.vote_holiday = W.read_lease || R(4) == 0;
     world_create(voters, R(2) ? 1 : 0);
     for (unsigned i = voters + 1; i <= NODES; i++)
         world_join(i);

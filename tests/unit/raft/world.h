@@ -72,7 +72,8 @@ struct world {
     char text[256];
     uint64_t elections, reads_done, reads_refused, crashes, proposals, compactions;
     uint64_t log_memory, segment;
-    bool vote_holiday;
+    bool vote_holiday, read_lease;
+    uint64_t acked_at[MAX_INDEX]; /* when acked_max came to it */
 };
 static struct world W;
 
@@ -121,8 +122,11 @@ static void on_apply(void *arg, const struct group_entry *e)
     if (W.log[e->index].state && W.log[e->index].state != x->state)
         violate("node %u has another state at %llu", x->id, (unsigned long long)e->index);
     W.log[e->index].state = x->state;
-    if (group_state_of(x->g) == GROUP_LEADER && e->index > W.acked_max)
+    if (group_state_of(x->g) == GROUP_LEADER && e->index > W.acked_max) {
+        for (uint64_t i = W.acked_max + 1; i <= e->index; i++)
+            W.acked_at[i] = W.now;
         W.acked_max = e->index; /* a client may have been told */
+    }
 }
 
 static void flush(struct node *x)
@@ -281,6 +285,7 @@ static void node_open(struct node *x)
                                   .election_timeout_ms = 200,
                                   .heartbeat_ms = 40,
                                   .vote_holiday = W.vote_holiday,
+                                  .read_lease = W.read_lease,
                                   .arg = x,
                                   .send = on_send,
                                   .on_fatal = on_fatal};

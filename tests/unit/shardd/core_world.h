@@ -225,7 +225,10 @@ struct answer_seen {
     uint64_t version;
     int64_t number;
     uint64_t present; /* of a failed condition */
-    uint32_t n_items; /* batch */
+    uint64_t at;      /* of a read */
+    bool has_ttl;
+    uint64_t ttl_ms;
+    uint32_t n_items; /* batch, mget: the first 16; their values are gone but for the size */
     struct msg_kv_item item[16];
     size_t value_size;
     char value[64];
@@ -256,12 +259,12 @@ static struct answer_seen client_take(struct client *c, enum kv_method method)
             shard_map_close(&piece);
         }
         a.present = e.version;
-    } else if (method == KV_METHOD_BATCH) {
+        a.at = e.at;
+    } else if (method == KV_METHOD_BATCH || method == KV_METHOD_MGET) {
         struct mp_reader items = mp_reader_of(m.result), raw;
-        uint64_t at;
         mp_get_array(&items);
         a.n_items = mp_get_array(&items);
-        ck_assert_int_eq(msg_kv_decode_items(method, m.result, a.n_items, &raw, &at), ERR_OK);
+        ck_assert_int_eq(msg_kv_decode_items(method, m.result, a.n_items, &raw, &a.at), ERR_OK);
         for (uint32_t i = 0; i < a.n_items && i < 16; i++)
             msg_kv_next_item(method, &raw, &a.item[i]);
     } else {
@@ -269,6 +272,9 @@ static struct answer_seen client_take(struct client *c, enum kv_method method)
         ck_assert_int_eq(msg_kv_decode_result(method, m.result, &r), ERR_OK);
         a.version = r.version;
         a.number = r.number;
+        a.at = r.at;
+        a.has_ttl = r.has_ttl;
+        a.ttl_ms = r.ttl_ms;
         a.value_size = r.value.n;
         if (r.value.n > 0)
             memcpy(a.value, r.value.p, r.value.n < 63 ? r.value.n : 63);
