@@ -101,8 +101,8 @@ static void put_hello(struct client_conn *c, uint32_t msgid, uint64_t now)
 void client_conn_failed(struct client_conn *c, uint64_t now)
 {
     struct client_core *core = c->core;
-    if (!breaker_failed(&c->breaker, now, &core->rng))
-        return;
+    if (c->is_map || !breaker_failed(&c->breaker, now, &core->rng))
+        return; /* the map's goes from address to address anyway */
     core->stats.breaker_opens++;
     client_core_log(core, 2, "node %u at %s keeps failing: left alone for %llu ms", c->node,
                     c->addr, (unsigned long long)((c->breaker.until - now) / NS_PER_MS));

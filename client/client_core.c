@@ -147,7 +147,6 @@ void client_core_give_up(struct client_core *core, struct client_op *op, uint64_
 static void later(struct client_core *core, struct client_op *op, uint64_t hint_ms, uint64_t now)
 {
     op->hops = 0;
-    op->to_leader = false;
     set_timer(core, op, now + retry_delay(&core->rng, op->attempts, hint_ms));
 }
 
@@ -176,6 +175,7 @@ void client_core_route_op(struct client_core *core, struct client_op *op, uint64
     if (op->attempts < UINT16_MAX)
         op->attempts++;
     if (!c) {
+        op->to_leader = false; /* whoever can be reached */
         op->last_err = e == ERR_OK ? ERR_UNREACHABLE : e;
         core->want_refresh = true;
         client_map_kick(core, now);

@@ -1,6 +1,7 @@
-/* The client without I/O: calls in flight, routing, retries, connections' protocol. Sans-I/O: no
- * thread, lock, clock, socket or allocation per call inside; time comes in as `now` (monotonic ns),
- * bytes go in and out through functions. socket.c drives it in production, the simulator in tests.
+/* The client without I/O: calls in flight, routing, retries, sessions, connections' protocol.
+ * Sans-I/O: no thread, lock, clock or socket inside, and no allocation per call of a single key;
+ * time comes in as `now` (monotonic ns), bytes go in and out through functions. socket.c drives it
+ * in production, the simulator in tests.
  *
  *   shell                                   core
  *   client_core_submit(op) ------------->   routes by slot, encodes into a connection's output

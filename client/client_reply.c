@@ -10,7 +10,7 @@ void client_reply_saw_time(struct client_conn *c, const struct msg_hello_reply *
     c->time_at = c->core->time_at = now;
     /* So that sums of them fit: no server means more. */
     c->retain_ms = r->retain_ms < UINT32_MAX ? r->retain_ms : UINT32_MAX;
-    if (r->time_ms >= UINT64_MAX / 2)
+    if (r->time_ms == 0 || r->time_ms >= UINT64_MAX / 2)
         c->retain_ms = 0;
     snprintf(c->zone, sizeof(c->zone), "%s", r->zone);
 }
@@ -76,6 +76,9 @@ static void on_error_reply(struct client_conn *c, struct client_op *op, const st
     struct rpc_error e;
     rpc_get_error(m->error, &e);
     judge(c, op, e.err, now);
+    if (err_class(e.err) == ERR_CLASS_UNKNOWN)
+        client_core_log(c->core, 1, "node %u at %s: %s: %s", c->node, c->addr, err_name(e.err),
+                        e.text);
     if (err_class(e.err) != ERR_CLASS_DONE) {
         client_core_attempt_failed(c->core, op, &e, now);
         return;

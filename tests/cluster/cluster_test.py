@@ -51,6 +51,7 @@ TESTS = [
     (operate.node_down, {}),
     (operate.map_backup, {}),
     (library.examples, {"nodes": 3, "groups": 6}),
+    (library.exactly_once, {}),
     *placement.TESTS,
 ]
 

@@ -225,6 +225,70 @@ START_TEST(many_keys_without_waiting)
 }
 END_TEST
 
+static atomic_int closed_calls, closed_items, closed_unknown;
+
+static void on_closed(void *arg, kv_err e, const kv_results *r)
+{
+    (void)arg;
+    ck_assert_int_eq(e, KV_CLOSED);
+    atomic_fetch_add(&closed_calls, 1);
+    for (size_t i = 0; i < kv_results_count(r); i++) {
+        atomic_fetch_add(&closed_items, kv_result_err(kv_results_at(r, i)) == KV_CLOSED);
+        atomic_fetch_add(&closed_unknown, kv_result_maybe_applied(kv_results_at(r, i)));
+    }
+}
+
+START_TEST(close_with_many_keys_pending)
+{
+    kv_callopts o = KV_CALLOPTS_INIT;
+    kv_slice keys[2] = {kv_str("a"), kv_str("b")};
+    kv_batch *b = kv_batch_create();
+    atomic_store(&closed_calls, 0);
+    atomic_store(&closed_items, 0);
+    atomic_store(&closed_unknown, 0);
+    o.flags = KV_BORROW;
+    for (int i = 0; i < 3000; i++) /* more than a request: some wait for others of their key */
+        kv_batch_put(b, keys[i % 2], kv_str("v"), NULL);
+    atomic_store(&server.mood, SILENT);
+    ck_assert_int_eq(kv_mget_async(kv, keys, 2, &o, on_closed, NULL), KV_OK);
+    ck_assert_int_eq(kv_batch_run_async(kv, b, &o, on_closed, NULL), KV_OK);
+    while (atomic_load(&server.calls) < 2)
+        poll(NULL, 0, 1);
+    double t = seconds();
+    ck_assert_int_eq(kv_close(kv, 50), KV_TIMEOUT);
+    ck_assert(seconds() - t < 5);
+    kv = NULL;
+    ck_assert_int_eq(atomic_load(&closed_calls), 2);
+    ck_assert_int_eq(atomic_load(&closed_items), 3002);
+    ck_assert_int_eq(atomic_load(&closed_unknown), 1024); /* of the batch, what was sent */
+    kv_batch_destroy(b);
+}
+END_TEST
+
+START_TEST(bounds)
+{
+    kv_options o = KV_OPTIONS_INIT;
+    kv_client *c;
+    kv_slice keys[100];
+    kv_batch *b = kv_batch_create();
+    for (int i = 0; i < 100; i++) {
+        keys[i] = kv_str("key");
+        kv_batch_put(b, kv_str("key"), kv_str("v"), NULL);
+    }
+    o.max_in_flight_bytes = 1000;
+    o.max_in_flight = 2;
+    atomic_store(&server.mood, SILENT);
+    ck_assert_int_eq(kv_open(url, &o, &c, NULL, 0), KV_OK);
+    ck_assert_int_eq(kv_mget_async(c, keys, 1, NULL, on_closed, NULL), KV_OK);
+    ck_assert_int_eq(kv_mget_async(c, keys, 100, NULL, on_closed, NULL), KV_BUSY);
+    ck_assert_int_eq(kv_batch_run(c, b, NULL, NULL), KV_BUSY);
+    ck_assert_int_eq(kv_mget_async(c, keys, 2, NULL, on_closed, NULL), KV_OK);
+    ck_assert_int_eq(kv_get(c, keys[0], NULL, NULL), KV_BUSY);
+    ck_assert_int_eq(kv_close(c, 0), KV_TIMEOUT);
+    kv_batch_destroy(b);
+}
+END_TEST
+
 START_TEST(sessions_across_handles)
 {
     kv_callopts o = KV_CALLOPTS_INIT;
@@ -419,6 +483,8 @@ int main(void)
     tcase_add_test(t, batches);
     tcase_add_test(t, a_batch_that_fails);
     tcase_add_test(t, many_keys_without_waiting);
+    tcase_add_test(t, close_with_many_keys_pending);
+    tcase_add_test(t, bounds);
     tcase_add_test(t, sessions_across_handles);
 #ifndef __SANITIZE_THREAD__ /* it cannot follow a fork of a process with threads */
     tcase_add_test(t, after_fork);

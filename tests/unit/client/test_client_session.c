@@ -457,6 +457,32 @@ START_TEST(a_replica_that_cannot_sends_it_to_the_leader)
 }
 END_TEST
 
+/* A replica that is not there yet answers fast, and is near: it must not be asked for ever. */
+START_TEST(a_replica_that_is_not_ready)
+{
+    static const enum err errors[] = {ERR_NOT_READY, ERR_BUSY, ERR_INTERNAL, ERR_TIMEOUT};
+    static struct op o;
+    struct asked a;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        submit_read(&o, "k", KV_LEVEL_ANY);
+        if (i == 0)
+            give_map(1);
+        int asked = 0;
+        while (!o.answers) {
+            struct rpc_error e = {.err = errors[i]};
+            ck_assert(next_asked(1000, &a));
+            asked++;
+            if (a.node == 1) /* the leader */
+                reply_value(&a, 1, 1);
+            else
+                reply_error(&a, &e);
+        }
+        ck_assert_int_le(asked, 2);
+        ck_assert_int_eq(o.err, ERR_OK);
+    }
+}
+END_TEST
+
 static void give_zones(uint32_t near)
 {
     struct shard_map m;
@@ -543,6 +569,7 @@ int main(void)
     tcase_add_test(t, equal_replicas_share_reads);
     tcase_add_test(t, slow_replicas_are_left_out);
     tcase_add_test(t, a_replica_that_cannot_sends_it_to_the_leader);
+    tcase_add_test(t, a_replica_that_is_not_ready);
     tcase_add_test(t, the_own_zone_first);
     tcase_add_test(t, a_failing_node_is_left_alone);
     suite_add_tcase(s, t);
