@@ -62,7 +62,7 @@ static void break_while_reading(struct world *world, void *arg)
     struct session *s = CONTAINER_OF(list_first(&world->core->sessions), struct session, link);
     (void)arg;
     router_dispatch(world->core, s, 0, 0, 77, &m, slice_of(NULL, 0));
-    read_path_flush(the_replica()); /* the ReadIndex is under way, */
+    read_path_flush(the_replica(), false); /* the ReadIndex is under way, */
     list_remove(&the_replica()->dirty);
     /* and as if the engine refused what is applied at this turn's end: */
     replica_set_broken(the_replica(), ERR_IO, "a test");
