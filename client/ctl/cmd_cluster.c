@@ -349,7 +349,7 @@ int cmd_cluster_init(struct ctl *ctl, int argc, char **argv)
         if (o == '?')
             return CTL_USAGE;
         if (!ctl_parse_u64(optarg, o == 'g' ? &groups : &replicas) || groups < 1 ||
-            groups > 16384 || replicas < 1 || replicas > 9)
+            groups > 16384 || (o == 'r' && replicas < 1) || replicas > 9)
             return ctl_usage(ctl, "cluster init", "'%s' is not a number that is possible", optarg);
     }
     if (optind < argc)
