@@ -34,6 +34,7 @@ struct client_core *client_core_create(const struct client_core_options *o,
     snprintf(core->name, sizeof(core->name), "%s", o->name ? o->name : "libkvclient");
     snprintf(core->zone, sizeof(core->zone), "%s", o->zone ? o->zone : "");
     rng_seed(&core->rng, o->seed);
+    core->taste = rng_next(&core->rng);
     client_session_init(&core->session, o->session, &core->rng);
     core->session.off = o->no_session;
     route_cache_init(&core->routes);

@@ -100,6 +100,7 @@ struct client_core {
     char name[64];
     char zone[LIMIT_NAME + 1];
     struct rng rng;
+    uint64_t taste; /* in what order equal replicas take turns at weaker reads */
     struct client_session session;
     uint64_t time_ms, time_at; /* a server's clock, as the last hello told it */
     enum err closing;          /* client_core_fail_all() is at it: nothing is begun any more */

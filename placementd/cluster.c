@@ -461,6 +461,7 @@ void cluster_encode(const struct cluster *c, struct buf *out)
     buf_u32(out, c->n_finished);
     for (uint32_t i = 0; i < c->n_finished; i++)
         put_finished(out, &c->finished[i]);
+    buf_u32(out, c->replicas);
 }
 
 static uint32_t get_count(struct cursor *c, uint32_t max, size_t item)
@@ -536,7 +537,7 @@ enum err cluster_decode(struct slice in, struct cluster *out)
     struct cursor cur = cursor_of(in);
     struct cluster c;
     uint32_t format = cursor_u32(&cur);
-    if (!cur.bad && format != CLUSTER_FORMAT)
+    if (!cur.bad && format != CLUSTER_FORMAT && format != CLUSTER_FORMAT_2)
         return ERR_FORMAT;
     cluster_init(&c);
     uint8_t founded = cursor_u8(&cur);
@@ -554,6 +555,10 @@ enum err cluster_decode(struct slice in, struct cluster *out)
     get_members(&cur, &c);
     get_lists(&cur, &c);
     get_rest(&cur, &c);
+    if (format != CLUSTER_FORMAT_2)
+        c.replicas = cursor_u32(&cur);
+    if (c.replicas > LIMIT_GROUP_MEMBERS)
+        cur.bad = true;
     if (cur.bad || cur.left.n != 0) {
         cluster_close(&c);
         return ERR_CORRUPT;

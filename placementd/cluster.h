@@ -19,7 +19,8 @@
 #include "common/base/slice.h"
 #include "common/meta/shard_map.h"
 
-#define CLUSTER_FORMAT 2u
+#define CLUSTER_FORMAT 3u
+#define CLUSTER_FORMAT_2 2u /* without `replicas` */
 #define CLUSTER_MEMBERS_MAX LIMIT_GROUP_MEMBERS
 #define CLUSTER_OPERATORS_MAX 1024u
 #define CLUSTER_STEPS_MAX 32u /* a merge that first moves five replicas */
@@ -151,6 +152,8 @@ struct cluster {
     struct cluster_group *groups;
     struct cluster_operator *operators;
     bool paused; /* no new balancing; repair and drains go on */
+    /* Of each group, as it was laid out: what repair keeps to. 0: not told (an older state). */
+    uint32_t replicas;
     uint32_t n_finished;
     struct cluster_finished *finished; /* oldest first; room for CLUSTER_FINISHED_MAX */
     /* After an import: groups of these ids that the state does not know may have been made after
@@ -159,6 +162,12 @@ struct cluster {
     uint64_t ended[8][CLUSTER_ENDS]; /* by kind; counted by this process, never encoded */
     struct cluster_index *index;     /* derived, never encoded (cluster_index.h); owned */
 };
+
+/* What a group is to have; `setting`: placement.replicas. */
+static inline uint32_t cluster_replicas(const struct cluster *c, uint32_t setting)
+{
+    return c->replicas ? c->replicas : setting;
+}
 
 void cluster_init(struct cluster *c);
 void cluster_close(struct cluster *c);

@@ -409,6 +409,7 @@ static void apply_layout(struct apply *a)
         c->next_group = d->group + 1;
         c->next_replica += d->n_replicas;
         changed_group(a, d->group);
+        c->replicas = d->n_replicas;
     }
 }
 

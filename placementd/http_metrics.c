@@ -67,7 +67,7 @@ static void take_groups(const struct server *s, struct http_sample *out)
         }
         out->groups_leaderless += liveness_leader(&s->live, &c->groups[i]) == 0;
         out->groups_lost += up < voters / 2 + 1;
-        out->groups_short += up < s->driver.options.plan.replicas;
+        out->groups_short += up < cluster_replicas(c, s->driver.options.plan.replicas);
     }
 }
 
@@ -130,7 +130,8 @@ static void cluster(const struct http_sample *h, struct buf *b)
     GAUGE("shardkv_placement_groups_leaderless",
           "Groups without a known leader; only the placement leader knows.", h->groups_leaderless);
     GAUGE("shardkv_placement_groups_short",
-          "Groups with fewer voters on nodes that are up than placement.replicas; only the leader "
+          "Groups with fewer voters on nodes that are up than they were laid out with; only the "
+          "leader "
           "knows.",
           h->groups_short);
     GAUGE("shardkv_placement_groups_lost",

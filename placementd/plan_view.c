@@ -159,6 +159,7 @@ void plan_view_build(const struct cluster *c, const struct liveness *l,
                                    .nodes = out->nodes,
                                    .groups = out->groups,
                                    .options = *o};
+    out->view.options.replicas = cluster_replicas(c, o->replicas);
     free(flow);
 }
 

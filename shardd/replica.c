@@ -78,11 +78,20 @@ enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
     return e;
 }
 
+/* What has expired by the log's time of what is durable may go. Not while a child is still to be made
+ * of this database: its time stands still at the split's, and what expires after that is there for it,
+ * as for its other replicas. */
+static void note_durable_time(struct replica *r, const struct shard *durable)
+{
+    if (split_pending(r) == 0)
+        engine_set_time(r->db, durable->time_ms);
+}
+
 enum err replica_load_sessions(struct replica *r)
 {
     const struct shard *s = &r->shard;
     dedupe_clear(r->dedupe);
-    engine_set_time(r->db, s->time_ms); /* what was loaded is durable */
+    note_durable_time(r, s);
     return dedupe_load(r->dedupe, r->db, s->group, s->first_slot, s->time_ms);
 }
 
@@ -474,7 +483,7 @@ static void maintain_done(struct io_work *work)
     r->core->offload_jobs--;
     engine_db_stats(r->db, &r->stats); /* an idle one's memtable must not count for ever */
     if (w->result == ERR_OK)
-        engine_set_time(r->db, w->shard.time_ms);
+        note_durable_time(r, &w->shard);
     if (w->result != ERR_OK) {
         replica_set_broken(r, w->result, "what is durable cannot be made or read");
     } else if (r->state == REPLICA_RUNNING && w->position.index > r->durable_index &&

@@ -336,7 +336,7 @@ int cmd_cluster_init(struct ctl *ctl, int argc, char **argv)
 {
     static const struct option options[] = {
         {"groups", required_argument, NULL, 'g'}, {"replicas", required_argument, NULL, 'r'}, {0}};
-    unsigned long long groups = 8, replicas = 3;
+    unsigned long long groups = 8, replicas = 0; /* 0: as placementd is set */
     char msg[512] = "";
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == '?')
@@ -351,9 +351,13 @@ int cmd_cluster_init(struct ctl *ctl, int argc, char **argv)
                             sizeof(msg));
     if (e != KV_OK)
         return ctl_fail_kv(ctl, e, e == KV_TIMEOUT || e == KV_UNKNOWN_OUTCOME, msg);
-    if (ctl->output == CTL_JSON)
+    if (ctl->output == CTL_JSON && replicas == 0)
+        out_json(json_pack("{s:I}", "groups", (json_int_t)groups));
+    else if (ctl->output == CTL_JSON)
         out_json(
             json_pack("{s:I,s:I}", "groups", (json_int_t)groups, "replicas", (json_int_t)replicas));
+    else if (replicas == 0)
+        printf("laid out %llu groups\n", groups);
     else
         printf("laid out %llu groups of %llu replicas\n", groups, replicas);
     return CTL_OK;

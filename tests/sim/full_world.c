@@ -13,7 +13,7 @@
 #include "shardd/replica.h"
 #include "tests/sim/checker_level.h"
 #include "tests/sim/checker_raft.h"
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 #include "tests/sim/nemesis.h"
 #include "tests/sim/sim_admin.h"
 #include "tests/sim/sim_client.h"
@@ -114,7 +114,7 @@ static void start_client(void *arg)
     unsigned i = sim_host_number(arg) - servers() - 1;
 
     if (i == CLIENT_HOSTS)
-        F.admin = sim_admin_start(F.s->placements, F.s->groups, F.s->nodes >= 3 ? 3 : 1);
+        F.admin = sim_admin_start(F.s->placements, F.s->groups, scenario_replicas(F.s));
     else
         F.process[i] = sim_client_start(F.seeds, F.s->placements);
 }
@@ -456,7 +456,7 @@ static unsigned replicas_due(void)
 {
     unsigned damaged = nemesis_damaged_in(F.s->placements + 1, servers());
 
-    return (F.s->nodes >= 3 ? 3 : 1) - damaged;
+    return scenario_replicas(F.s) - damaged;
 }
 
 static void judge_progress(void);

@@ -48,6 +48,7 @@ static const struct number_setting numbers[] = {
     UNSIGNED("stall-ms", stall_ms),
     UNSIGNED("split-bytes", split_bytes),
     UNSIGNED("max-groups", max_groups),
+    UNSIGNED("replicas", replicas),
     UNSIGNED("removals", removals),
     UNSIGNED("lease", lease),
     UNSIGNED("apart", apart),

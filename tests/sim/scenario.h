@@ -14,6 +14,7 @@
  * N                zones of those (1) down-ms N              silence after which a node is down;
  * dead-ms N: and is replaced; stall-ms N: an operator is given up (0: placementd's defaults)
  *   removals 1             nodes may be removed for good
+ *   replicas N             of a group, as it is laid out (0: 3, or 1 with fewer than three nodes)
  *   lease 1                leaders read by lease
  *   levels PERCENT         of the gets are weaker reads (full; checker_level.h)
  *   apart 1                clocks of servers run at 0.8 or 1.2 from the start, each seed others
@@ -82,10 +83,15 @@ struct scenario {
     double think_ms, begin, seconds, healthy;
     unsigned segment_kib, damage;
     unsigned operators, hosts, zones, down_ms, dead_ms, stall_ms, split_bytes, max_groups;
-    unsigned removals, lease, apart, levels, sessions, retention_ms;
+    unsigned replicas, removals, lease, apart, levels, sessions, retention_ms;
     double latency_min_us, latency_max_us, spike, spike_ms, loss;
     struct scenario_fault fault[FAULT_COUNT];
 };
+
+static inline unsigned scenario_replicas(const struct scenario *s)
+{
+    return s->replicas ? s->replicas : s->nodes >= 3 ? 3 : 1;
+}
 
 /* ERR_NOT_FOUND, ERR_CONFIG with `msg`. */
 MUST_USE enum err scenario_load(const char *path, struct scenario *out, char *msg, size_t n);

@@ -331,7 +331,7 @@ static void judge_replica(const struct shard_desc *d, const struct shard_replica
 
 static void judge_group(const struct cluster *c, const struct shard_desc *d)
 {
-    unsigned due = C.s->nodes >= 3 ? 3 : 1;
+    unsigned due = scenario_replicas(C.s);
 
     if (d->n_replicas != due)
         sim_violation("group %llu has %u replicas in peace", (ull)d->group, d->n_replicas);
