@@ -109,8 +109,8 @@ const struct ctl_command ctl_commands[] = {
      "the\n"
      "current directory), which is removed afterwards.\n",
      cmd_doctor},
-    {"cluster init", "[--groups N] [--replicas 1|3|5]", "lay out a new cluster's groups, once", NULL,
-     cmd_cluster_init},
+    {"cluster init", "[--groups N] [--replicas 1|3|5]", "lay out a new cluster's groups, once",
+     NULL, cmd_cluster_init},
     {"cluster members", "", "list the members of placementd", NULL, cmd_cluster_members},
     {"cluster member add", "ID IP:PORT", "add a member to placementd",
      "ID was never used before; IP:PORT is where it listens for the other members.\n",

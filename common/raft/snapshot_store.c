@@ -12,6 +12,7 @@
 
 #define MAX_LIVE_DEFAULT 4u
 #define EXPIRE_DEFAULT (60 * NS_PER_S)
+#define IDLE_NS (5 * NS_PER_S)
 #define PREFIX "snap-"
 
 enum snapshot_state { SNAPSHOT_MAKING, SNAPSHOT_LIVE, SNAPSHOT_REMOVING };
@@ -235,7 +236,9 @@ static unsigned count_taken(const struct snapshot_store *s)
     return n;
 }
 
-/* Gives up the place of a checkpoint that no receiver wants any more. */
+/* Gives up the place of a checkpoint that no receiver wants any more, or has asked for in a while:
+ * one that is offered to a replica that is not there yet would keep its place until it expires, and
+ * under load each offer takes another. */
 static bool evict(struct snapshot_store *s)
 {
     struct snapshot *oldest = NULL;
@@ -243,7 +246,9 @@ static bool evict(struct snapshot_store *s)
     LIST_FOR(item, &s->all)
     {
         struct snapshot *snap = CONTAINER_OF(item, struct snapshot, link);
-        if (snap->state != SNAPSHOT_LIVE || snap->dropped || !snap->finished || snap->pins > 0)
+        bool idle = snap->used_at + IDLE_NS <= io_now(s->o.io);
+        if (snap->state != SNAPSHOT_LIVE || snap->dropped || snap->pins > 0 ||
+            (!snap->finished && !idle))
             continue;
         if (!oldest || snap->used_at < oldest->used_at)
             oldest = snap;

@@ -3,9 +3,10 @@
  * snapshot_store_make() runs the owner's checkpoint function on an offload thread, in the new
  * directory <replica dir>/snap-<id>, then reads every file for its size and CRC32C and builds the
  * manifest that goes into InstallSnapshot. The checkpoint then lives until it has not been used for
- * `expire_ns` (each request of a receiver is a use), until its receiver is done and its place is
- * wanted, or until its group is dropped. At most `max_live` live at a time: they pin disk space.
- * Nothing is remembered over a restart: snapshot_store_clean() removes what an earlier run left.
+ * `expire_ns` (each request of a receiver is a use), until its receiver is done, or has not asked
+ * for 5 s, and its place is wanted, or until its group is dropped. At most `max_live` live at a
+ * time: they pin disk space. Nothing is remembered over a restart: snapshot_store_clean() removes
+ * what an earlier run left.
  *
  * Owner: struct core.  Thread: that core; works run on offload threads.
  * Depends on: io, fs, snapshot_manifest. */
