@@ -292,7 +292,7 @@ static void expire(struct client_core *core, struct client_op *op, uint64_t now)
         /* What is encoded is sent, also if the kernel has not taken it yet. */
         client_conn_forget(op);
         if (now - op->sent_at >= CONN_SILENCE_NS && c->last_data < op->sent_at)
-            client_conn_failed(c, now);
+            client_conn_failed(c, false, now);
         fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
         return;
     }
