@@ -348,9 +348,10 @@ int cmd_cluster_init(struct ctl *ctl, int argc, char **argv)
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == '?')
             return CTL_USAGE;
-        if (!ctl_parse_u64(optarg, o == 'g' ? &groups : &replicas) || groups < 1 ||
-            groups > 16384 || (o == 'r' && replicas < 1) || replicas > 9)
+        unsigned long long n = 0;
+        if (!ctl_parse_u64(optarg, &n) || n < 1 || n > (o == 'g' ? 16384 : 9))
             return ctl_usage(ctl, "cluster init", "'%s' is not a number that is possible", optarg);
+        *(o == 'g' ? &groups : &replicas) = n;
     }
     if (optind < argc)
         return ctl_usage(ctl, "cluster init", "what is '%s'?", argv[optind]);
