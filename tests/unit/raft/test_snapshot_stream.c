@@ -32,8 +32,6 @@ static struct world {
     struct snapshot_fetch *watched;
     struct snapshot_fetch_stats last; /* of the watched one */
     enum err made_result, fetched[4];
-    unsigned checkpointed;
-    bool stop_at_checkpoint;
     char path[4200];
     struct buf manifest;
     uint64_t id, index;
@@ -128,15 +126,6 @@ static struct peer_hello hello_of(uint32_t node)
     return (struct peer_hello){.cluster = {1}, .node = node, .incarnation = node};
 }
 
-static void on_checkpointed(void *arg, uint64_t group)
-{
-    (void)arg;
-    ck_assert_uint_eq(group, GROUP);
-    w.checkpointed++;
-    if (w.stop_at_checkpoint)
-        io_stop(w.io);
-}
-
 static void setup_with(unsigned max_live, uint64_t expire_ns, uint64_t unasked_ns)
 {
     struct io_options io = {0};
@@ -163,8 +152,7 @@ static void setup_with(unsigned max_live, uint64_t expire_ns, uint64_t unasked_n
                                         .core = 3,
                                         .max_live = max_live,
                                         .expire_ns = expire_ns,
-                                        .unasked_ns = unasked_ns,
-                                        .checkpointed = on_checkpointed};
+                                        .unasked_ns = unasked_ns};
     w.store = snapshot_store_create(&so);
     w.server_options =
         (struct snapshot_server_options){.io = w.io, .conns = w.server_conns, .store = w.store};
@@ -798,33 +786,6 @@ static void run_for(uint64_t ns)
     run_all();
 }
 
-/* The engine is free as soon as the checkpoint is there; a dropped one's files are not read. */
-START_TEST(checkpoints_are_read_without_the_engine)
-{
-    struct snapshot_store_stats s;
-
-    w.pending++;
-    w.stop_at_checkpoint = true;
-    ck_assert(snapshot_store_make(w.store, GROUP, dir_of("sender"), 0, checkpoint, on_made, NULL));
-    io_run(w.io);
-    w.stop_at_checkpoint = false;
-    ck_assert_uint_eq(w.checkpointed, 1);
-    ck_assert_uint_eq(w.pending, 1);
-    snapshot_store_stats(w.store, &s);
-    ck_assert_uint_eq(s.making, 1);
-    w.pending++;
-    ck_assert(!snapshot_store_make(w.store, GROUP, dir_of("sender"), 0, checkpoint, on_made, NULL));
-    snapshot_store_drop(w.store, GROUP, NULL, NULL);
-    run_all();
-    ck_assert_int_eq(w.made_result, ERR_INTERRUPTED);
-    make();
-    w.pending++;
-    ck_assert(!snapshot_store_make(w.store, GROUP, dir_of("sender"), 0, checkpoint, on_made, NULL));
-    run_all();
-    ck_assert_uint_eq(w.checkpointed, 2);
-}
-END_TEST
-
 START_TEST(the_store_is_bounded)
 {
     struct snapshot_store_stats s;
@@ -989,7 +950,6 @@ static void add_tests(TCase *t)
     tcase_add_test(t, an_idle_receiver_is_shown_out);
     tcase_add_test(t, a_lying_sender_is_given_up);
     tcase_add_test(t, live_snapshots_are_reused_and_joined);
-    tcase_add_test(t, checkpoints_are_read_without_the_engine);
     tcase_add_test(t, the_store_is_bounded);
     tcase_add_test(t, what_nobody_fetches_gives_up_its_place);
     tcase_add_test(t, a_receiver_that_has_begun_may_be_silent_for_longer);
