@@ -145,11 +145,8 @@ static void group_other(struct mp_reader *r, struct slice name, void *obj)
 }
 
 static const struct field member_fields[] = {
-    F(kvadmin_member, id, U32),
-    F(kvadmin_member, client, TEXT),
-    F(kvadmin_member, peer, TEXT),
-    F(kvadmin_member, role, TEXT),
-    F(kvadmin_member, leader, BOOL),
+    F(kvadmin_member, id, U32),    F(kvadmin_member, client, TEXT), F(kvadmin_member, peer, TEXT),
+    F(kvadmin_member, role, TEXT), F(kvadmin_member, leader, BOOL),
 };
 
 static void member_other(struct mp_reader *r, struct slice name, void *obj)

@@ -83,7 +83,7 @@ struct msg_group_status {
     uint64_t refused_op;
     uint32_t refused_err;
     uint64_t chunks; /* that the copy has got since the node runs: grows as it gets on */
-    uint64_t peer; /* the other group of a merge, while it is in a phase; else 0 */
+    uint64_t peer;   /* the other group of a merge, while it is in a phase; else 0 */
     /* Its last log entry, applied or not: whose is later has more, if a majority is lost. */
     uint64_t log_term, log_index;
     /* The group's configuration with matches: only its leader fills it in (others 0). */
