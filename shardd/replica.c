@@ -78,9 +78,9 @@ enum err replica_load(struct engine_db *db, bool durable, struct shard *shard,
     return e;
 }
 
-/* What has expired by the log's time of what is durable may go. Not while a child is still to be made
- * of this database: its time stands still at the split's, and what expires after that is there for it,
- * as for its other replicas. */
+/* What has expired by the log's time of what is durable may go. Not while a child is still to be
+ * made of this database: its time stands still at the split's, and what expires after that is there
+ * for it, as for its other replicas. */
 static void note_durable_time(struct replica *r, const struct shard *durable)
 {
     if (split_pending(r) == 0)

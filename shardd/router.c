@@ -220,10 +220,10 @@ static bool check_ops(struct core *core, const struct origin *o, const struct ms
 static bool check_session(struct core *core, const struct origin *o, const struct replica *r,
                           const struct msg_kv_request *m)
 {
-    uint64_t most = replica_time_ms(r) + 2 * node_session_retention(core->node);
+    uint64_t ahead = 2 * node_session_retention(core->node), until = m->session.until_ms;
     if (m->method != KV_METHOD_BATCH && !seq_is_sound(&m->session, m->seq))
         return bad(core, o, ERR_BAD_REQUEST, BAD_SEQ);
-    if (m->session.until_ms > most)
+    if (until > r->shard.time_ms + ahead && until > replica_time_ms(r) + ahead)
         return bad(core, o, ERR_BAD_REQUEST,
                    "\"unt\" is too far in the future: the clocks of two nodes are wrong, or "
                    "limits.session-retention is not the same on all");

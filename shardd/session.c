@@ -216,7 +216,7 @@ static void on_message(void *arg, struct slice message)
 {
     struct session *s = arg;
     struct rpc_message m;
-    if (rpc_decode(message, &m) != ERR_OK) {
+    if (rpc_decode_split(message, &m) != ERR_OK) {
         rpc_put_error_simple(conn_out(s->conn), 0, ERR_BAD_REQUEST, "not MessagePack-RPC; closing");
         conn_close(s->conn);
         return;

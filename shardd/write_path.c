@@ -130,9 +130,16 @@ static uint8_t kind_of(enum kv_method method)
     }
 }
 
-/* `s`: the session, of the request. `time_ms`: the log's, which expiry counts from. */
-static struct command_op op_of(const struct msg_kv_request *m, const struct msg_kv_session *s,
-                               uint64_t time_ms)
+/* The log's time that it is to be over; a clock is asked only for those that do expire. */
+static uint64_t expiry_of(const struct replica *r, uint64_t ttl_ms)
+{
+    uint64_t time_ms = replica_time_ms(r);
+    return ttl_ms < UINT64_MAX - time_ms ? time_ms + ttl_ms : UINT64_MAX;
+}
+
+/* `s`: the session, of the request. */
+static struct command_op op_of(const struct replica *r, const struct msg_kv_request *m,
+                               const struct msg_kv_session *s)
 {
     struct command_op op = {
         .kind = kind_of(m->method),
@@ -146,7 +153,7 @@ static struct command_op op_of(const struct msg_kv_request *m, const struct msg_
     };
     if (m->has_ttl && m->method != KV_METHOD_DELETE) {
         op.flags |= COMMAND_EXPIRY;
-        op.expiry_ms = m->ttl_ms < UINT64_MAX - time_ms ? time_ms + m->ttl_ms : UINT64_MAX;
+        op.expiry_ms = expiry_of(r, m->ttl_ms);
     }
     if (s->id.n > 0) {
         op.sid = s->id.p;
@@ -197,7 +204,6 @@ static enum err verdict_on(const struct replica *r, const struct msg_kv_request 
 static void add_many(struct replica *r, struct request *request, const struct msg_kv_request *m)
 {
     struct mp_reader items = mp_reader_of(m->items);
-    uint64_t time_ms = replica_time_ms(r);
     uint32_t n_ops = 0;
     make_room(r, m->items.n + m->n * COMMAND_OP_HEAD_MAX);
     for (uint32_t i = 0; i < m->n; i++) {
@@ -207,7 +213,7 @@ static void add_many(struct replica *r, struct request *request, const struct ms
         request->items->item[i].err = verdict;
         if (verdict != ERR_INCOMPLETE)
             continue;
-        struct command_op op = op_of(&q, &m->session, time_ms);
+        struct command_op op = op_of(r, &q, &m->session);
         if (m->all && i + 1 < m->n)
             op.flags |= COMMAND_MORE;
         put_op(r, &op);
@@ -225,7 +231,7 @@ void write_path_add(struct replica *r, struct request *request, const struct msg
         add_many(r, request, m);
         return;
     }
-    struct command_op op = op_of(m, &m->session, replica_time_ms(r));
+    struct command_op op = op_of(r, m, &m->session);
     make_room(r, command_op_size(&op));
     put_op(r, &op);
     write_batch_add(r->writes.open, request, 1);

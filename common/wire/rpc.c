@@ -22,12 +22,14 @@ enum err rpc_split(struct slice in, size_t max, size_t *n)
     return skim(in, max, n);
 }
 
-static void rpc_read_call(struct mp_reader *r, struct rpc_message *m)
+/* The last value of a message that is known to be one: all that is left. */
+static struct slice rpc_rest(struct mp_reader *r)
 {
-    m->method = mp_get_str(r);
-    if (mp_peek(r) != MP_ARRAY)
+    struct slice rest = r->left;
+    if (rest.n == 0)
         r->bad = true;
-    m->params = mp_get_raw(r);
+    r->left = slice_of(rest.p + rest.n, 0);
+    return rest;
 }
 
 static void rpc_read_answer(struct mp_reader *r, struct rpc_message *m)
@@ -37,7 +39,15 @@ static void rpc_read_answer(struct mp_reader *r, struct rpc_message *m)
     m->result = mp_get_raw(r);
 }
 
-enum err rpc_decode(struct slice in, struct rpc_message *out)
+static void rpc_read_call(struct mp_reader *r, struct rpc_message *m, bool split)
+{
+    m->method = mp_get_str(r);
+    if (mp_peek(r) != MP_ARRAY)
+        r->bad = true;
+    m->params = split ? rpc_rest(r) : mp_get_raw(r);
+}
+
+static enum err rpc_read(struct slice in, bool split, struct rpc_message *out)
 {
     struct mp_reader r = mp_reader_of(in);
     struct rpc_message m = {0};
@@ -51,11 +61,21 @@ enum err rpc_decode(struct slice in, struct rpc_message *out)
     if (type == RPC_RESPONSE)
         rpc_read_answer(&r, &m);
     else
-        rpc_read_call(&r, &m);
+        rpc_read_call(&r, &m, split);
     if (r.bad || r.left.n != 0)
         return ERR_BAD_REQUEST;
     *out = m;
     return ERR_OK;
+}
+
+enum err rpc_decode(struct slice in, struct rpc_message *out)
+{
+    return rpc_read(in, false, out);
+}
+
+enum err rpc_decode_split(struct slice in, struct rpc_message *out)
+{
+    return rpc_read(in, true, out);
 }
 
 /* A text of a peer for logs and terminals: cut to fit, control characters made visible. */

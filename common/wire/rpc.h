@@ -41,6 +41,9 @@ struct rpc_error {
 MUST_USE enum err rpc_split(struct slice in, size_t max, size_t *n);
 /* `in` is exactly one message, already skimmed. ERR_BAD_REQUEST. */
 MUST_USE enum err rpc_decode(struct slice in, struct rpc_message *out);
+/* The same of what rpc_split() has found, to the byte: the parameters of a call, its last value,
+ * are not walked through once more to see where they end. */
+MUST_USE enum err rpc_decode_split(struct slice in, struct rpc_message *out);
 
 /* Writes the head; the caller appends exactly one value (params array, or result). */
 void rpc_put_request(struct buf *b, uint32_t msgid, const char *method);

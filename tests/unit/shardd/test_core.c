@@ -219,7 +219,7 @@ START_TEST(test_change_counted_once)
 {
     uint64_t changed = 0;
     struct stored s = {0};
-    ck_assert_int_eq(client_call(&c, put_of("k", "0")).err, ERR_OK); /* its term has begun */
+    ck_assert_int_eq(client_call(&c, put_of("a", "0")).err, ERR_OK); /* of its own term */
     world_call(&w, propose_run, &changed);
     for (unsigned i = 0; i < 500 && !s.broken; i++) {
         world_call(&w, load_stored, &s);

@@ -28,6 +28,11 @@ static struct rpc_message decode(void)
     ck_assert_int_eq(rpc_split(buf_slice(&b), LIMIT_FRAME, &n), ERR_OK);
     ck_assert_uint_eq(n, b.n);
     ck_assert_int_eq(rpc_decode(buf_slice(&b), &m), ERR_OK);
+    struct rpc_message same;
+    ck_assert_int_eq(rpc_decode_split(buf_slice(&b), &same), ERR_OK);
+    ck_assert(same.type == m.type && same.msgid == m.msgid && slice_eq(same.params, m.params) &&
+              slice_eq(same.method, m.method) && slice_eq(same.result, m.result) &&
+              slice_eq(same.error, m.error));
     return m;
 }
 
