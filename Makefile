@@ -23,7 +23,7 @@ LIBS_ctl     := -lsmartcols -ljansson -ledit
 LIBS_check   := $(shell pkg-config --libs check 2>/dev/null)
 
 # ---- sources: found by wildcard, one archive a room ----
-ROOMS := base meta wire io net wal raft http notify
+ROOMS := base lin meta wire io net wal raft http notify
 src = $(sort $(wildcard $(1)/*.c))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar  = $(BUILD)/lib/room_$(1).a
@@ -35,6 +35,7 @@ SRC_ctl        := $(filter-out client/ctl/main.c,$(call src,client/ctl))
 
 # What each room may link (the order of design: later rooms may use earlier ones).
 NEED_base :=
+NEED_lin := base
 NEED_meta := base
 NEED_wire := meta base
 NEED_io   := base
@@ -46,7 +47,7 @@ NEED_notify :=
 NEED_shardd := http notify raft $(NEED_raft)
 NEED_placementd := http notify raft $(NEED_raft)
 NEED_client := wire meta base
-NEED_ctl := client $(NEED_client)
+NEED_ctl := client lin $(NEED_client)
 ALL_ROOMS := $(ROOMS) shardd placementd client ctl
 
 PROGRAMS := $(addprefix $(BUILD)/bin/,shardd placementd kvctl kvbench)

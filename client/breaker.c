@@ -19,7 +19,7 @@ void breaker_answered(struct breaker *b)
     b->opened = 0;
 }
 
-bool breaker_failed(struct breaker *b, uint64_t now, struct rng *rng)
+bool breaker_failed(struct breaker *b, bool cheap, uint64_t now, struct rng *rng)
 {
     if (b->failures < BREAKER_FAILURES)
         b->failures++;
@@ -28,12 +28,14 @@ bool breaker_failed(struct breaker *b, uint64_t now, struct rng *rng)
     uint64_t ms = BREAKER_OPEN_MIN_MS;
     for (unsigned i = 0; i < b->opened && ms < BREAKER_OPEN_MAX_MS; i++)
         ms *= 2;
-    if (ms > BREAKER_OPEN_MAX_MS)
-        ms = BREAKER_OPEN_MAX_MS;
+    uint64_t most = cheap ? BREAKER_OPEN_CHEAP_MS : BREAKER_OPEN_MAX_MS;
+    if (ms > most)
+        ms = most;
     /* The upper half is random: many clients must not come back at the same moment. */
     uint64_t ns = ms * NS_PER_MS;
     b->until = now + ns / 2 + rng_below(rng, ns / 2 + 1);
-    b->opened++;
+    if (!cheap || b->opened == 0)
+        b->opened++; /* refusals alone do not make the next wait longer */
     return true;
 }
 

@@ -16,7 +16,8 @@
 #define BREAKER_FAILURES 5u
 #define BREAKER_OPEN_MIN_MS 100u
 #define BREAKER_OPEN_MAX_MS 1000u
-#define BREAKER_PROBE_MS 500u /* a probe without an answer for so long: the next one may go */
+#define BREAKER_OPEN_CHEAP_MS 150u /* at most, if the failure was a quick refusal to connect */
+#define BREAKER_PROBE_MS 500u      /* a probe without an answer for so long: the next one may go */
 
 struct breaker {
     unsigned failures; /* in a row */
@@ -29,8 +30,9 @@ bool breaker_allows(const struct breaker *b, uint64_t now);
 /* One goes. When half open, no other goes until its outcome is known. */
 void breaker_take(struct breaker *b, uint64_t now);
 void breaker_answered(struct breaker *b);
-/* True if this opened it (again). */
-bool breaker_failed(struct breaker *b, uint64_t now, struct rng *rng);
+/* True if this opened it (again). `cheap`: it cost no request its time, so that it may be tried
+ * again soon: a node that has just been started is not missed for long. */
+bool breaker_failed(struct breaker *b, bool cheap, uint64_t now, struct rng *rng);
 /* Somebody says that the node lives: it may be probed at once. */
 void breaker_hint(struct breaker *b, uint64_t now);
 

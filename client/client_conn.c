@@ -67,6 +67,7 @@ void client_conn_open(struct client_conn *c, uint64_t now)
 {
     CHECK(c->state == CONN_DOWN);
     c->state = CONN_CONNECTING;
+    c->opened_at = now;
     c->core->stats.connects++;
     wheel_set(&c->core->wheel, &c->timer, now + CONN_CONNECT_NS);
     c->core->ops->connect(c->core->arg, c->id, c->addr);
@@ -98,10 +99,10 @@ static void put_hello(struct client_conn *c, uint32_t msgid, uint64_t now)
     client_conn_dirty(c);
 }
 
-void client_conn_failed(struct client_conn *c, uint64_t now)
+void client_conn_failed(struct client_conn *c, bool cheap, uint64_t now)
 {
     struct client_core *core = c->core;
-    if (c->is_map || !breaker_failed(&c->breaker, now, &core->rng))
+    if (c->is_map || !breaker_failed(&c->breaker, cheap, now, &core->rng))
         return; /* the map's goes from address to address anyway */
     core->stats.breaker_opens++;
     client_core_log(core, 2, "node %u at %s keeps failing: left alone for %llu ms", c->node,
@@ -323,7 +324,7 @@ static void went_down(struct client_conn *c, enum err why, uint64_t now)
     bool was_ready = c->state == CONN_READY;
     c->suspect = !was_ready || c->stalled;
     if (!was_ready || c->stalled || (c->n_inflight && !c->answered))
-        client_conn_failed(c, now);
+        client_conn_failed(c, !was_ready && now - c->opened_at < CONN_SILENCE_NS, now);
     snprintf(lost.text, sizeof(lost.text), "the connection to %s was lost", c->addr);
     snprintf(unsent.text, sizeof(unsent.text), "%s: %s", c->addr, err_text(why));
     client_core_log(core, was_ready ? 2 : 1, "connection to %s %s: %s", c->addr,
@@ -425,7 +426,7 @@ void client_conn_on_timer(struct client_conn *c, uint64_t now)
             c->stalled = true;
             c->core->want_refresh = true;
             client_map_kick(c->core, now);
-            client_conn_failed(c, now);
+            client_conn_failed(c, false, now);
             move_away(c, now);
         }
     }

@@ -34,6 +34,7 @@ struct client_core *client_core_create(const struct client_core_options *o,
     snprintf(core->name, sizeof(core->name), "%s", o->name ? o->name : "libkvclient");
     snprintf(core->zone, sizeof(core->zone), "%s", o->zone ? o->zone : "");
     rng_seed(&core->rng, o->seed);
+    core->taste = rng_next(&core->rng);
     client_session_init(&core->session, o->session, &core->rng);
     core->session.off = o->no_session;
     route_cache_init(&core->routes);
@@ -291,7 +292,7 @@ static void expire(struct client_core *core, struct client_op *op, uint64_t now)
         /* What is encoded is sent, also if the kernel has not taken it yet. */
         client_conn_forget(op);
         if (now - op->sent_at >= CONN_SILENCE_NS && c->last_data < op->sent_at)
-            client_conn_failed(c, now);
+            client_conn_failed(c, false, now);
         fail(core, op, ERR_TIMEOUT, true, "no answer from the node within the deadline");
         return;
     }

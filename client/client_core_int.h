@@ -75,9 +75,10 @@ struct client_conn {
     bool suspect;
     bool answered; /* an op, since it is ready */
     struct breaker breaker;
-    uint64_t latency;  /* ns, smoothed, of reads that any replica answers; 0: not known */
-    uint64_t hello_at; /* when the hello or the question for its time was sent */
-    uint64_t time_ms;  /* the server's clock at time_at */
+    uint64_t latency;   /* ns, smoothed, of reads that any replica answers; 0: not known */
+    uint64_t opened_at; /* the attempt to connect */
+    uint64_t hello_at;  /* when the hello or the question for its time was sent */
+    uint64_t time_ms;   /* the server's clock at time_at */
     uint64_t time_at, time_asked_at;
     uint64_t retain_ms; /* of its sessions; 0: it has none */
     char zone[LIMIT_NAME + 1];
@@ -99,6 +100,7 @@ struct client_core {
     char name[64];
     char zone[LIMIT_NAME + 1];
     struct rng rng;
+    uint64_t taste; /* in what order equal replicas take turns at weaker reads */
     struct client_session session;
     uint64_t time_ms, time_at; /* a server's clock, as the last hello told it */
     enum err closing;          /* client_core_fail_all() is at it: nothing is begun any more */
@@ -190,8 +192,8 @@ void client_conn_dirty(struct client_conn *c);
 void client_conn_on_timer(struct client_conn *c, uint64_t now);
 /* Encodes what waits, as far as there is room. */
 void client_conn_pump(struct client_conn *c, uint64_t now);
-/* The node did not do what it should: counts against its breaker. */
-void client_conn_failed(struct client_conn *c, uint64_t now);
+/* The node did not do what it should: counts against its breaker. `cheap`: see breaker.h. */
+void client_conn_failed(struct client_conn *c, bool cheap, uint64_t now);
 
 /* ---- client_map.c ---- */
 /* Opens the map's connection or asks for a newer map, if that is called for. */

@@ -58,7 +58,7 @@ static void judge(struct client_conn *c, const struct client_op *op, enum err e,
 {
     c->answered = true;
     if (err_class(e) == ERR_CLASS_UNKNOWN) {
-        client_conn_failed(c, now);
+        client_conn_failed(c, false, now);
         if (e == ERR_UNKNOWN_OUTCOME) /* too late by its clock, perhaps, which may have jumped */
             c->time_asked_at = 0;
         return;

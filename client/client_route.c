@@ -2,8 +2,8 @@
  *
  * Writes and linearizable reads go to the leader, or where none is known, to each voter in turn.
  * Weaker reads go to any replica: those in the caller's zone before others, and among these to one
- * of those that answer about as fast as the fastest, so that equal replicas share the load. Now and
- * then another one is tried, since how fast it is changes. */
+ * of those that answer about as fast as the fastest: equal replicas share the load, taking turns of
+ * a millisecond. Now and then another one is tried, since how fast it is changes. */
 #include "client/client_core_int.h"
 
 #define ROLE_VOTER 1
@@ -11,6 +11,8 @@
     (200 * NS_PER_US) /* answers within 2x + this of the fastest count as equal                    \
                        */
 #define EXPLORE_ONE_IN 64u
+#define MOMENT_NS (1 * NS_PER_MS)
+#define TOGETHER 16u /* reads under way on a connection before another one is as good */
 
 struct candidate {
     struct route route;
@@ -55,6 +57,30 @@ static unsigned candidates(struct client_core *core, const struct shard_desc *s,
     return n;
 }
 
+/* Which of equal ones: the same for what a handle asks within a moment, so that it travels together
+ * (system calls are most of what a small read costs), up to some; then another one, so that they
+ * share the load. */
+static const struct candidate *preferred(const struct client_core *core,
+                                         const struct candidate *list, unsigned n, uint64_t now)
+{
+    const struct candidate *best = &list[0];
+    uint64_t most = 0;
+    uint32_t least = UINT32_MAX;
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t busy = list[i].conn->n_inflight / TOGETHER;
+        uint64_t h = core->taste + now / MOMENT_NS * 0x9e3779b97f4a7c15u;
+        h = (h ^ (uint64_t)list[i].route.node) * 0xbf58476d1ce4e5b9u;
+        h = (h ^ (h >> 31)) * 0x94d049bb133111ebu;
+        h ^= h >> 29;
+        if (busy < least || (busy == least && h >= most)) {
+            least = busy;
+            most = h;
+            best = &list[i];
+        }
+    }
+    return best;
+}
+
 static struct client_conn *nearest(struct client_core *core, const struct client_op *op,
                                    uint64_t now, struct route *r)
 {
@@ -75,7 +101,7 @@ static struct client_conn *nearest(struct client_core *core, const struct client
     for (unsigned i = 0; i < n; i++)
         if (explore || list[i].latency <= 2 * best + LATENCY_SLACK)
             list[fast++] = list[i];
-    const struct candidate *k = &list[rng_below(&core->rng, fast)];
+    const struct candidate *k = preferred(core, list, fast, now);
     *r = k->route;
     return k->conn;
 }

@@ -1,17 +1,12 @@
 #include "client/kvadmin.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/kvadmin_decode.h"
+#include "client/kvadmin_socket.h"
 #include "client/result.h"
 #include "client/url.h"
 #include "common/base/limits.h"
@@ -24,100 +19,21 @@
 #define ATTEMPT_MS 1500 /* one address may not use up the whole deadline */
 #define PAUSE_MS 50     /* between rounds through the addresses */
 
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static bool wait_fd(int fd, short events, uint64_t deadline)
-{
-    uint64_t now = now_ms();
-    struct pollfd p = {.fd = fd, .events = events};
-    return now < deadline && poll(&p, 1, (int)(deadline - now)) == 1;
-}
-
-static int dial(const char *addr, uint64_t deadline)
-{
-    char host[64];
-    const char *colon = strrchr(addr, ':');
-    if (!colon || (size_t)(colon - addr) >= sizeof(host))
-        return -1;
-    snprintf(host, sizeof(host), "%.*s", (int)(colon - addr), addr);
-    char *h = host;
-    if (h[0] == '[') {
-        h[strlen(h) - 1] = '\0';
-        h++;
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
-    struct addrinfo *ai;
-    if (getaddrinfo(h, colon + 1, &hints, &ai) != 0)
-        return -1;
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int rc = fd < 0 ? -1 : connect(fd, ai->ai_addr, ai->ai_addrlen);
-    freeaddrinfo(ai);
-    if (rc != 0 && fd >= 0) {
-        int error = errno;
-        socklen_t len = sizeof(error);
-        if (error != EINPROGRESS || !wait_fd(fd, POLLOUT, deadline) ||
-            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
-            close(fd);
-            return -1;
-        }
-    }
-    return fd;
-}
-
-static bool send_all(int fd, struct slice data, uint64_t deadline)
-{
-    while (data.n) {
-        ssize_t n = send(fd, data.p, data.n, MSG_NOSIGNAL);
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
-            return false;
-        if (n < 0 && !wait_fd(fd, POLLOUT, deadline))
-            return false;
-        if (n > 0)
-            data = slice_of(data.p + n, data.n - (size_t)n);
-    }
-    return true;
-}
-
-/* One whole message into `in`; ERR_OK and its length. */
-static enum err receive(int fd, struct buf *in, size_t *n, uint64_t deadline)
-{
-    for (;;) {
-        enum err e = rpc_split(buf_slice(in), LIMIT_FRAME, n);
-        if (e != ERR_INCOMPLETE)
-            return e;
-        buf_reserve(in, 64 * KIB);
-        ssize_t got = recv(fd, in->p + in->n, in->cap - in->n, 0);
-        if (got == 0)
-            return ERR_CLOSED;
-        if (got > 0)
-            in->n += (size_t)got;
-        else if (errno != EAGAIN && errno != EINTR)
-            return ERR_UNREACHABLE;
-        else if (!wait_fd(fd, POLLIN, deadline))
-            return ERR_TIMEOUT;
-    }
-}
-
 /* Sends the request (msgid 1) to one address, which must be reached by `reach`; *m borrows from
  * `in`. *sent: it may have arrived. */
 static enum err ask_one(const char *addr, struct slice request, uint64_t reach, uint64_t deadline,
                         struct buf *in, struct rpc_message *m, bool *sent)
 {
-    int fd = dial(addr, reach);
+    int fd = kvadmin_dial(addr, reach);
     *sent = fd >= 0;
     if (fd < 0)
         return ERR_UNREACHABLE;
-    enum err e = send_all(fd, request, deadline) ? ERR_OK : ERR_UNREACHABLE;
+    enum err e = kvadmin_send(fd, request, deadline) ? ERR_OK : ERR_UNREACHABLE;
     buf_clear(in);
     size_t n = 0;
     while (e == ERR_OK) {
         buf_consume(in, n); /* a notification before the answer */
-        e = receive(fd, in, &n, deadline);
+        e = kvadmin_receive(fd, in, &n, deadline);
         if (e == ERR_OK)
             e = rpc_decode(slice_of(in->p, n), m);
         if (e == ERR_OK && m->type == RPC_RESPONSE && m->msgid == 1)
@@ -153,7 +69,7 @@ static enum verdict try_address(const struct call *call, const char *addr, uint6
 {
     struct buf in = {0};
     struct rpc_message m;
-    uint64_t limit = now_ms() + ATTEMPT_MS;
+    uint64_t limit = kvadmin_now_ms() + ATTEMPT_MS;
     enum verdict v = VERDICT_AGAIN;
     bool sent;
     go[0] = '\0';
@@ -192,14 +108,14 @@ static kv_err run(const char *url, unsigned timeout_ms, const struct call *call,
 {
     struct url u;
     struct attempt a = {.err = ERR_UNREACHABLE};
-    uint64_t deadline = now_ms() + timeout_ms;
+    uint64_t deadline = kvadmin_now_ms() + timeout_ms;
     bool some = false;
     kv_err e = url_resolve(url, &u, msg, n);
     if (e != KV_OK)
         return e;
     do {
         unsigned refused = 0;
-        for (unsigned i = 0; i < u.n && now_ms() < deadline; i++) {
+        for (unsigned i = 0; i < u.n && kvadmin_now_ms() < deadline; i++) {
             char addr[64], go[64];
             snprintf(addr, sizeof(addr), "%s", u.addr[i]);
             for (int hop = 0; hop < HOPS_MAX && addr[0]; hop++) {
@@ -218,7 +134,7 @@ static kv_err run(const char *url, unsigned timeout_ms, const struct call *call,
         if (refused == u.n)
             break; /* nobody is there at all: waiting is the caller's decision */
         poll(NULL, 0, PAUSE_MS);
-    } while (now_ms() < deadline);
+    } while (kvadmin_now_ms() < deadline);
     snprintf(msg, msg ? n : 0, "%s", a.text);
     return result_err_of(a.err == ERR_OK ? ERR_TIMEOUT : a.err);
 }

@@ -8,7 +8,7 @@ set -eu
 
 PACKAGES="gcc make pkg-config clang clang-format clang-tidy libclang-rt-dev shellcheck
   librocksdb-dev liburing-dev libmsgpack-dev check libisal-dev libsmartcols-dev libjansson-dev
-  libedit-dev libxxhash-dev libmicrohttpd-dev libsystemd-dev dpkg-dev scdoc man-db systemd python3 procps e2fsprogs
+  libedit-dev libxxhash-dev libmicrohttpd-dev libsystemd-dev dpkg-dev scdoc man-db systemd python3 python3-msgpack procps e2fsprogs
   g++ abigail-tools libuv1-dev"
 PACKAGES="$PACKAGES $*" # extra ones by argument: what only `make bench` needs
 RAFT_MIN=0.22

@@ -137,6 +137,18 @@ static struct entry **find(const struct memtable *t, struct slice key, uint32_t 
     return at;
 }
 
+void memtable_prefetch_bucket(const struct memtable *t, struct slice key)
+{
+    if (t->n_buckets)
+        __builtin_prefetch(&t->bucket[hash_of(t, key) & (t->n_buckets - 1)], 1);
+}
+
+void memtable_prefetch_entry(const struct memtable *t, struct slice key)
+{
+    if (t->n_buckets)
+        __builtin_prefetch(t->bucket[hash_of(t, key) & (t->n_buckets - 1)]);
+}
+
 /* The entry of `key` with room for value_n bytes, new or in place of the old one. */
 static struct entry *upsert(struct memtable *t, struct slice key, size_t value_n)
 {

@@ -29,6 +29,11 @@ void memtable_delete(struct memtable *t, struct slice key);
 /* Deletes [from, to). */
 void memtable_delete_range(struct memtable *t, struct slice from, struct slice to);
 
+/* Begin to load what a put of this key will touch: first the one for several keys, then the other
+ * one, then the puts; their cache misses overlap. */
+void memtable_prefetch_bucket(const struct memtable *t, struct slice key);
+void memtable_prefetch_entry(const struct memtable *t, struct slice key);
+
 enum memtable_found { MEMTABLE_ABSENT, MEMTABLE_VALUE, MEMTABLE_DELETED };
 /* ABSENT: this table says nothing of the key, ask the older one. *value is borrowed until the next
  * write to this table, or while a reference is held if it is frozen. */

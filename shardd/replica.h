@@ -19,6 +19,7 @@
 #include "shardd/merge.h"
 #include "shardd/load.h"
 #include "shardd/read_path.h"
+#include "shardd/scan.h"
 #include "shardd/shard.h"
 #include "shardd/split.h"
 #include "shardd/write_path.h"
@@ -69,6 +70,7 @@ struct replica {
     bool doomed;        /* to be closed and its data destroyed, once nothing is under way */
     uint64_t tombstone; /* doomed: the version of the tombstones that has to be durable first */
     bool routed;        /* router_add() */
+    struct scan_state scan;
     struct split split;
 
     /* A merge (merge_copy.h). */

@@ -10,6 +10,7 @@
 #include "common/wire/msg_map.h"
 #include "common/wire/rpc.h"
 #include "shardd/core.h"
+#include "shardd/scan.h"
 
 static void session_free(struct session *s)
 {
@@ -232,6 +233,8 @@ static void on_message(void *arg, struct slice message)
         handle_map(s, &m, false);
     else if (IS(&m, "map.watch"))
         handle_map(s, &m, true);
+    else if (IS(&m, "admin.scan"))
+        scan_handle(s, &m);
     else
         rpc_put_error_simple(conn_out(s->conn), m.msgid, ERR_UNKNOWN_METHOD, NULL);
 }

@@ -11,7 +11,7 @@ SIM_REAL := $(wildcard common/io/uring_*.c common/io/io_uring.c common/io/fs_pos
 SIM_MAINS := tests/sim/sim_main.c tests/sim/lincheck.c
 SIM_BASE := $(call src,common/base)
 # Rooms that the simulated world runs. io without what touches the kernel.
-SIM_ROOMS := $(filter-out $(SIM_REAL),$(foreach r,meta wire io net wal raft,$(call src,common/$(r))))
+SIM_ROOMS := $(filter-out $(SIM_REAL),$(foreach r,lin meta wire io net wal raft,$(call src,common/$(r))))
 SIM_SHARDD := $(filter-out shardd/main.c shardd/server.c $(wildcard shardd/engine_rocksdb*.c) shardd/memtable.c shardd/supervisor.c $(wildcard shardd/http*.c shardd/health*.c),$(call src,shardd))
 SIM_CLIENT := $(addprefix client/,client_core.c client_conn.c client_many.c \
     client_map.c client_reply.c client_route.c client_session.c breaker.c retry.c route_cache.c \
@@ -44,9 +44,9 @@ $(BUILD)/lib/room_sim.a: $(call simobj,$(SIM_SRC)) $(BUILD)/simobj/placement.o
 	@rm -f $@ && ar rcs $@ $^
 
 # The unit test of histories needs one library more than its room's rule links.
-$(BUILD)/tests/unit/sim/test_checker_lin: -ljansson
+$(BUILD)/tests/unit/lin/test_checker_lin: -ljansson
 
-LINCHECK_SRC := $(addprefix tests/sim/,lincheck.c history.c history_json.c checker_lin.c) $(SIM_BASE)
+LINCHECK_SRC := tests/sim/lincheck.c $(call src,common/lin) $(SIM_BASE)
 $(BUILD)/bin/lincheck: $(call simobj,$(LINCHECK_SRC))
 	$(call link,$^,$(LIBS_sim))
 $(BUILD)/bin/sim: $(call simobj,tests/sim/sim_main.c) $(BUILD)/lib/room_sim.a
@@ -160,3 +160,8 @@ bench: ## Measure the README's table beside this machine's limits and a Redis cl
 bench: all $(BUILD)/tests/bench/bench_limits
 	@deploy/deps.sh redis-server redis-tools
 	@python3 tests/bench/bench.py
+
+.PHONY: bench-app
+bench-app: ## Measure what applications get: exactly-once, read levels, conditions, many keys
+bench-app: all
+	@python3 tests/bench/bench_app.py

@@ -14,6 +14,7 @@ files() {
 allowed() {
     case $1 in
     common/base) echo "" ;;
+    common/lin) echo "common/base" ;;
     common/meta) echo "common/base" ;;
     common/wire) echo "common/base common/meta" ;;
     common/io) echo "common/base" ;;
@@ -32,7 +33,7 @@ allowed() {
         ;;
     placementd/plan) echo "common/base common/meta placementd" ;;
     client) echo "common/base common/meta common/wire" ;;
-    client/ctl) echo "client common/base common/wire" ;;
+    client/ctl) echo "client common/base common/lin common/wire" ;;
     client/bench) echo "client common/base" ;;
     *) echo "*" ;;
     esac

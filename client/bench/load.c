@@ -20,13 +20,12 @@ struct lane {
     struct load *load;
     kv_client *kv;
     struct rng rng;
-    uint64_t t0;                 /* what latency counts from: in an open loop the intended start */
-    uint64_t called, key_number; /* the call itself: an operation cannot take effect before it */
-    enum history_op op;
+    uint64_t t0;     /* what latency counts from: in an open loop the intended start */
+    uint64_t called; /* the call itself: an operation cannot take effect before it */
+    struct op op;
     uint64_t client, seq; /* history */
     unsigned value_len;
     struct lane *next_idle;
-    uint8_t *key;
     uint8_t value[HISTORY_VALUE_MAX]; /* history: unique */
 };
 
@@ -34,9 +33,10 @@ struct load {
     const struct bench_options *o;
     kv_client **handles;
     struct keys keys;
+    struct op_run run;
     struct lane *lanes;
     unsigned n_lanes;
-    uint8_t *key_bytes, *value;
+    uint8_t *value;
     FILE *history;
     uint64_t next_client;
     atomic_int phase;
@@ -44,7 +44,7 @@ struct load {
     atomic_uint_fast64_t issued, finished, failed;
     uint64_t fill_failed;
     struct load_side read, write;
-    uint64_t ok, errors, unknown;
+    uint64_t ok, errors, unknown, conflicts;
     uint64_t begin, end; /* of the measured time */
     double cpu;
     uint64_t *last_write, max_gap; /* per slot range */
@@ -84,10 +84,15 @@ static void sleep_ns(uint64_t ns)
     nanosleep(&ts, NULL);
 }
 
+static void on_done(void *arg, kv_err err, const kv_result *result);
+static void on_many_done(void *arg, kv_err err, const kv_results *results);
+
 struct load *load_create(const struct bench_options *o, kv_client **handles, FILE *history)
 {
     struct load *l = mem_zalloc(sizeof(*l));
     char prefix[16] = "";
+    if (o->incr) /* numbers have keys of their own */
+        snprintf(prefix, sizeof(prefix), "n");
     l->o = o;
     l->handles = handles;
     l->history = history;
@@ -96,17 +101,20 @@ struct load *load_create(const struct bench_options *o, kv_client **handles, FIL
     keys_init(&l->keys, o->keys, o->zipfian, o->key_size, prefix);
     l->n_lanes = o->clients * o->pipeline;
     l->lanes = mem_zalloc(l->n_lanes * sizeof(struct lane));
-    l->key_bytes = mem_zalloc((size_t)l->n_lanes * o->key_size);
+    op_run_init(&l->run, o, &l->keys);
     l->value = mem_alloc(o->value_size + 1);
     struct rng rng;
     rng_seed(&rng, o->seed);
     for (unsigned i = 0; i < o->value_size; i++)
         l->value[i] = (uint8_t)('a' + rng_below(&rng, 26));
+    l->run.value = o->incr ? kv_str("0") : kv_bytes(l->value, o->value_size);
+    l->run.done = on_done;
+    l->run.many_done = on_many_done;
     for (unsigned i = 0; i < l->n_lanes; i++) {
         struct lane *lane = &l->lanes[i];
         lane->load = l;
         lane->kv = handles[i / o->pipeline % o->connections];
-        lane->key = l->key_bytes + (size_t)i * o->key_size;
+        op_init(&lane->op, o);
         lane->client = i;
         rng_seed(&lane->rng, rng_next(&rng));
     }
@@ -123,7 +131,9 @@ void load_destroy(struct load *l)
 {
     pthread_mutex_destroy(&l->lock);
     free(l->last_write);
-    free(l->key_bytes);
+    for (unsigned i = 0; i < l->n_lanes; i++)
+        op_close(&l->lanes[i].op);
+    op_run_close(&l->run);
     free(l->value);
     free(l->lanes);
     free(l);
@@ -131,41 +141,27 @@ void load_destroy(struct load *l)
 
 /* ---- one operation ---- */
 
-static void on_done(void *arg, kv_err err, const kv_result *result);
-
 static void choose(struct lane *lane)
 {
     struct load *l = lane->load;
-    lane->key_number = keys_next(&l->keys, &lane->rng);
-    lane->op = rng_below(&lane->rng, 100) < l->o->reads ? HISTORY_GET : HISTORY_PUT;
-    if (l->history && lane->op == HISTORY_PUT && rng_below(&lane->rng, 100) < DELETES_PERCENT)
-        lane->op = HISTORY_DEL;
+    op_choose(&lane->op, &l->run, &lane->rng);
+    if (l->history && lane->op.kind == OP_PUT && rng_below(&lane->rng, 100) < DELETES_PERCENT)
+        lane->op.kind = OP_DEL;
 }
 
 static void issue(struct lane *lane, uint64_t t0)
 {
     struct load *l = lane->load;
-    kv_callopts opts = KV_CALLOPTS_INIT;
-    kv_slice key = kv_bytes(lane->key, l->o->key_size);
-    kv_slice value = kv_bytes(l->value, l->o->value_size);
-    kv_err e;
-    keys_format(&l->keys, lane->key_number, lane->key);
+    kv_slice value = l->run.value;
     lane->t0 = t0;
     lane->called = l->history ? now_ns() : t0;
-    opts.flags = KV_BORROW;
-    if (lane->op == HISTORY_GET) {
-        e = kv_get_async(lane->kv, key, &opts, on_done, lane);
-    } else if (lane->op == HISTORY_DEL) {
-        e = kv_delete_async(lane->kv, key, &opts, on_done, lane);
-    } else {
-        if (l->history) {
-            int n = snprintf((char *)lane->value, sizeof(lane->value), "%llu.%llu",
-                             (unsigned long long)lane->client, (unsigned long long)lane->seq++);
-            lane->value_len = (unsigned)n;
-            value = kv_bytes(lane->value, lane->value_len);
-        }
-        e = kv_put_async(lane->kv, key, value, &opts, on_done, lane);
+    if (l->history && lane->op.kind == OP_PUT) {
+        int n = snprintf((char *)lane->value, sizeof(lane->value), "%llu.%llu",
+                         (unsigned long long)lane->client, (unsigned long long)lane->seq++);
+        lane->value_len = (unsigned)n;
+        value = kv_bytes(lane->value, lane->value_len);
     }
+    kv_err e = op_issue(&lane->op, &l->run, lane->kv, value, lane);
     if (e != KV_OK) { /* nothing else may refuse: the handles take as many as there are lanes */
         fprintf(stderr, "kvbench: %s\n", kv_err_str(e));
         abort();
@@ -180,10 +176,10 @@ static bool next(struct lane *lane, uint64_t now)
     if (phase == PHASE_OVER)
         return false;
     if (phase == PHASE_FILL) {
-        lane->key_number = atomic_fetch_add(&l->issued, 1);
-        lane->op = HISTORY_PUT;
-        if (lane->key_number >= l->o->keys)
+        uint64_t number = atomic_fetch_add(&l->issued, 1);
+        if (number >= l->o->keys)
             return false;
+        op_set(&lane->op, &l->run, OP_PUT, number);
     } else {
         if (l->o->ops && phase == PHASE_MEASURE && atomic_fetch_add(&l->issued, 1) >= l->o->ops)
             return false;
@@ -228,29 +224,44 @@ static void next_paced(struct lane *lane, uint64_t now)
 
 static void note_gap(struct load *l, const struct lane *lane, uint64_t now)
 {
-    unsigned range = kv_slot(kv_bytes(lane->key, l->o->key_size)) * l->o->gaps / 16384;
+    unsigned range = kv_slot(lane->op.key[0]) * l->o->gaps / 16384;
     uint64_t last = l->last_write[range];
     if (last && now - last > l->max_gap)
         l->max_gap = now - last;
     l->last_write[range] = now;
 }
 
-static void count(struct lane *lane, kv_err err, const kv_result *result, uint64_t now)
+/* What became of an operation. */
+struct outcome {
+    kv_err err;
+    bool maybe_applied;
+    const char *text;
+};
+
+static void count_failure(struct lane *lane, const struct outcome *o, int phase)
 {
     struct load *l = lane->load;
-    bool is_read = lane->op == HISTORY_GET;
+    atomic_fetch_add_explicit(&l->failed, 1, memory_order_relaxed);
+    l->last_error = o->err;
+    snprintf(l->error_text, sizeof(l->error_text), "%s", o->text);
+    if (phase != PHASE_MEASURE && phase != PHASE_OVER)
+        return;
+    if (!op_is_read(lane->op.kind) && o->maybe_applied)
+        l->unknown++;
+    else
+        l->errors++;
+}
+
+static void count(struct lane *lane, const struct outcome *o, uint64_t now)
+{
+    struct load *l = lane->load;
+    bool is_read = op_is_read(lane->op.kind);
     int phase = atomic_load_explicit(&l->phase, memory_order_relaxed);
     atomic_fetch_add_explicit(&l->finished, 1, memory_order_relaxed);
-    if (err < 0) {
-        atomic_fetch_add_explicit(&l->failed, 1, memory_order_relaxed);
-        l->last_error = err;
-        snprintf(l->error_text, sizeof(l->error_text), "%s", kv_result_text(result));
-        if (phase != PHASE_MEASURE && phase != PHASE_OVER)
-            return;
-        if (!is_read && kv_result_maybe_applied(result))
-            l->unknown++;
-        else
-            l->errors++;
+    if (phase == PHASE_FILL && o->err < 0)
+        l->fill_failed++;
+    if (o->err < 0) {
+        count_failure(lane, o, phase);
         return;
     }
     if (!is_read && l->last_write)
@@ -260,7 +271,9 @@ static void count(struct lane *lane, kv_err err, const kv_result *result, uint64
     struct load_side *side = is_read ? &l->read : &l->write;
     histogram_add(&side->latency, (now - lane->t0) / NS_PER_US);
     side->done++;
+    side->items += lane->op.n;
     l->ok++;
+    l->conflicts += o->err == KV_CONDITION_FAILED;
 }
 
 static void record(struct lane *lane, kv_err err, const kv_result *result, uint64_t now)
@@ -268,8 +281,10 @@ static void record(struct lane *lane, kv_err err, const kv_result *result, uint6
     struct load *l = lane->load;
     struct history_event e = {
         .client = lane->client,
-        .op = lane->op,
-        .key = kv_bytes(lane->key, l->o->key_size),
+        .op = lane->op.kind == OP_GET   ? HISTORY_GET
+              : lane->op.kind == OP_DEL ? HISTORY_DEL
+                                        : HISTORY_PUT,
+        .key = lane->op.key[0],
         .value = kv_bytes(lane->value, lane->value_len),
         .t0 = lane->called,
         .t1 = now,
@@ -281,22 +296,39 @@ static void record(struct lane *lane, kv_err err, const kv_result *result, uint6
         lane->client = l->next_client++;
 }
 
+static void go_on(struct lane *lane, const struct outcome *o, uint64_t now)
+{
+    struct load *l = lane->load;
+    count(lane, o, now);
+    if (l->o->rate > 0 && atomic_load_explicit(&l->phase, memory_order_relaxed) != PHASE_FILL)
+        next_paced(lane, now);
+    else if (!next(lane, now))
+        atomic_fetch_sub(&l->active, 1);
+}
+
 static void on_done(void *arg, kv_err err, const kv_result *result)
 {
     struct lane *lane = arg;
     struct load *l = lane->load;
     uint64_t now = now_ns();
-    if (atomic_load_explicit(&l->phase, memory_order_relaxed) == PHASE_FILL) {
-        if (err < 0)
-            l->fill_failed++;
-    } else if (l->history) {
+    struct outcome o = {err, kv_result_maybe_applied(result) != 0, kv_result_text(result)};
+    if (l->history && atomic_load_explicit(&l->phase, memory_order_relaxed) != PHASE_FILL)
         record(lane, err, result, now);
+    op_answered(&lane->op, &l->run, err, result);
+    go_on(lane, &o, now);
+}
+
+static void on_many_done(void *arg, kv_err err, const kv_results *results)
+{
+    struct outcome o = {err, false, ""};
+    uint64_t now = now_ns();
+    for (size_t i = 0; err < 0 && i < kv_results_count(results); i++) {
+        const kv_result *r = kv_results_at(results, i);
+        o.maybe_applied = o.maybe_applied || kv_result_maybe_applied(r);
+        if (kv_result_err(r) == err)
+            o.text = kv_result_text(r);
     }
-    count(lane, err, result, now);
-    if (l->o->rate > 0 && atomic_load_explicit(&l->phase, memory_order_relaxed) != PHASE_FILL)
-        next_paced(lane, now);
-    else if (!next(lane, now))
-        atomic_fetch_sub(&l->active, 1);
+    go_on(arg, &o, now);
 }
 
 /* ---- phases ---- */
@@ -457,6 +489,7 @@ void load_get_report(const struct load *l, struct load_report *out)
         .ok = l->ok,
         .errors = l->errors,
         .unknown = l->unknown,
+        .conflicts = l->conflicts,
         .seconds = seconds,
         .cpu = l->cpu / seconds,
         .max_gap_ms = (double)l->max_gap / 1e6,
@@ -469,6 +502,7 @@ void load_get_report(const struct load *l, struct load_report *out)
             continue;
         out->retries += s.retries;
         out->retried += s.retried;
+        out->follower_reads += s.follower_reads;
         if (s.retries_max > out->retries_max)
             out->retries_max = s.retries_max;
     }

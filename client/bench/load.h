@@ -15,13 +15,14 @@
 
 #include "client/bench/history.h"
 #include "client/bench/keys.h"
+#include "client/bench/op.h"
 #include "client/bench/options.h"
 #include "client/kvclient.h"
 #include "common/base/histogram.h"
 
 struct load_side {
     struct histogram latency; /* us */
-    uint64_t done;            /* answered within the measured time */
+    uint64_t done, items;     /* answered within the measured time; their keys */
 };
 
 struct load;
@@ -38,9 +39,11 @@ void load_interrupt(void);
 struct load_report {
     const struct load_side *read, *write;
     uint64_t ok, errors, unknown;
+    uint64_t conflicts;                     /* of ok: --if-version found another one */
     double seconds, cpu;                    /* measured; cores */
     double max_gap_ms;                      /* --gaps */
     uint64_t retries, retried, retries_max; /* of all handles, from their start */
+    uint64_t follower_reads;                /* so too */
     kv_err last_error;
     char error_text[160];
 };

@@ -17,9 +17,11 @@
 static void side_json(const char *name, const struct load_side *s, double seconds)
 {
     const struct histogram *h = &s->latency;
-    printf("\"%s\":{\"ops_per_s\":%.1f,\"p50_us\":%llu,\"p99_us\":%llu,\"p999_us\":%llu,"
+    printf("\"%s\":{\"ops_per_s\":%.1f,\"keys_per_s\":%.1f,\"p50_us\":%llu,\"p99_us\":%llu,\"p999_"
+           "us\":%llu,"
            "\"max_us\":%llu,\"mean_us\":%.1f}",
-           name, (double)s->done / seconds, (unsigned long long)histogram_quantile(h, 0.5),
+           name, (double)s->done / seconds, (double)s->items / seconds,
+           (unsigned long long)histogram_quantile(h, 0.5),
            (unsigned long long)histogram_quantile(h, 0.99),
            (unsigned long long)histogram_quantile(h, 0.999), (unsigned long long)h->max,
            h->count ? (double)h->sum / (double)h->count : 0.0);
@@ -38,6 +40,8 @@ static void print_json(const struct bench_options *o, const struct load_report *
     printf(",\"retries\":%llu,\"retried\":%llu,\"retries_max\":%llu",
            (unsigned long long)r->retries, (unsigned long long)r->retried,
            (unsigned long long)r->retries_max);
+    printf(",\"conflicts\":%llu,\"follower_reads\":%llu", (unsigned long long)r->conflicts,
+           (unsigned long long)r->follower_reads);
     printf(",\"seconds\":%.3f,\"generator_cpu\":%.3f}\n", r->seconds, r->cpu);
 }
 
@@ -50,6 +54,8 @@ static void side_plain(const char *name, const struct load_side *s, double secon
            (double)s->done / seconds, (unsigned long long)histogram_quantile(h, 0.5),
            (unsigned long long)histogram_quantile(h, 0.99),
            (unsigned long long)histogram_quantile(h, 0.999), (unsigned long long)h->max);
+    if (s->items != s->done)
+        printf("       %10.0f keys/s\n", (double)s->items / seconds);
 }
 
 static void print_plain(const struct bench_options *o, const struct load_report *r)
@@ -65,6 +71,10 @@ static void print_plain(const struct bench_options *o, const struct load_report 
     if (r->retried)
         printf("%llu operations were sent again, at most %llu times each\n",
                (unsigned long long)r->retried, (unsigned long long)r->retries_max);
+    if (o->if_version)
+        printf("%llu conditions did not hold\n", (unsigned long long)r->conflicts);
+    if (o->read != KV_READ_LINEARIZABLE)
+        printf("%llu reads were answered by followers\n", (unsigned long long)r->follower_reads);
     printf("generator: %.2f cores\n", r->cpu);
 }
 
@@ -121,7 +131,9 @@ static int open_handles(const struct bench_options *o, kv_client **handles)
     kv_options ko = KV_OPTIONS_INIT;
     ko.name = "kvbench";
     ko.timeout_ms = o->timeout_ms;
-    ko.max_in_flight = o->clients * o->pipeline + 1;
+    unsigned most = o->mget > o->batch ? o->mget : o->batch;
+    ko.max_in_flight = o->clients * o->pipeline * (most ? most : 1) + 1;
+    ko.flags = o->no_session ? KV_OPEN_NO_SESSION : 0;
     ko.max_in_flight_bytes = UINT64_MAX;
     for (unsigned i = 0; i < o->connections; i++) {
         char msg[256] = "";

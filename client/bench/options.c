@@ -29,7 +29,13 @@ static const char help[] =
     "  --rate R           open loop: R operations a second in all, latency counted from the\n"
     "                     intended start, so a stall is not hidden\n"
     "  --load             put every key once before measuring\n"
-    "  --read LEVEL       linearizable\n"
+    "  --read LEVEL       of gets: linearizable, session, bounded:MS or any (linearizable)\n"
+    "  --mget N           each read is of N keys at once\n"
+    "  --batch N          each write is a batch of N puts\n"
+    "  --if-version       puts only if the key has the version that was last seen of it\n"
+    "  --incr             writes are increments\n"
+    "  --ttl MS           what is written lives so long\n"
+    "  --no-session       writes are not exactly once, and not tried again when in doubt\n"
     "  --history FILE     write every operation as a JSON line for a linearizability checker;\n"
     "                     keys of their own, unique values; use few --keys\n"
     "  --gaps N           longest span without a successful write in each of N slot ranges\n"
@@ -55,6 +61,12 @@ enum option_id {
     O_RATE,
     O_LOAD,
     O_READ,
+    O_MGET,
+    O_BATCH,
+    O_IF_VERSION,
+    O_INCR,
+    O_TTL,
+    O_NO_SESSION,
     O_HISTORY,
     O_GAPS,
     O_INTERVAL,
@@ -80,6 +92,12 @@ static const struct option options[] = {
     {"rate", required_argument, NULL, O_RATE},
     {"load", no_argument, NULL, O_LOAD},
     {"read", required_argument, NULL, O_READ},
+    {"mget", required_argument, NULL, O_MGET},
+    {"batch", required_argument, NULL, O_BATCH},
+    {"if-version", no_argument, NULL, O_IF_VERSION},
+    {"incr", no_argument, NULL, O_INCR},
+    {"ttl", required_argument, NULL, O_TTL},
+    {"no-session", no_argument, NULL, O_NO_SESSION},
     {"history", required_argument, NULL, O_HISTORY},
     {"gaps", required_argument, NULL, O_GAPS},
     {"interval", required_argument, NULL, O_INTERVAL},
@@ -134,9 +152,49 @@ static bool choice(const char *name, const char *text, const char *a, const char
     return false;
 }
 
+static bool read_level(const char *text, struct bench_options *o)
+{
+    static const char *const names[] = {"linearizable", "session", "bounded", "any"};
+    static const char bounded[] = "bounded:";
+    if (strncmp(text, bounded, sizeof(bounded) - 1) == 0) {
+        o->read = KV_READ_BOUNDED;
+        return small("read bounded:", text + sizeof(bounded) - 1, 1, 86400000, &o->staleness_ms);
+    }
+    for (int i = KV_READ_LINEARIZABLE; i <= KV_READ_ANY; i++) {
+        if (i != KV_READ_BOUNDED && strcmp(text, names[i]) == 0) {
+            o->read = (kv_read)i;
+            return true;
+        }
+    }
+    fprintf(stderr, "kvbench: --read knows linearizable, session, bounded:MS and any, not '%s'\n",
+            text);
+    return false;
+}
+
+static bool set_kind(struct bench_options *o, int id, const char *text)
+{
+    switch (id) {
+    case O_READ:
+        return read_level(text, o);
+    case O_MGET:
+        return small("mget", text, 1, 65536, &o->mget);
+    case O_BATCH:
+        return small("batch", text, 1, 65536, &o->batch);
+    case O_TTL:
+        return small("ttl", text, 1, UINT32_MAX, &o->ttl_ms);
+    case O_IF_VERSION:
+        return o->if_version = true;
+    case O_INCR:
+        return o->incr = true;
+    case O_NO_SESSION:
+        return o->no_session = true;
+    default:
+        return false;
+    }
+}
+
 static bool set_load(struct bench_options *o, int id, const char *text)
 {
-    bool ignored;
     switch (id) {
     case O_CLIENTS:
         return small("clients", text, 1, 65536, &o->clients);
@@ -154,10 +212,8 @@ static bool set_load(struct bench_options *o, int id, const char *text)
         return small("key-size", text, 8, 4096, &o->key_size);
     case O_VALUE_SIZE:
         return small("value-size", text, 0, 8u << 20, &o->value_size);
-    case O_READ:
-        return choice("read", text, "linearizable", NULL, &ignored);
     default:
-        return false;
+        return set_kind(o, id, text);
     }
 }
 
@@ -196,8 +252,33 @@ static bool set(struct bench_options *o, int id, const char *text)
     }
 }
 
+/* What a history can tell, and what goes together. */
+static bool check_kinds(const struct bench_options *o)
+{
+    if (o->history && (o->mget || o->batch || o->incr || o->if_version || o->ttl_ms)) {
+        fprintf(stderr, "kvbench: --history is of single gets, puts and deletes\n");
+        return false;
+    }
+    if ((o->batch > 0) + o->incr + o->if_version > 1) {
+        fprintf(stderr, "kvbench: --batch, --incr and --if-version exclude each other\n");
+        return false;
+    }
+    if (o->if_version && o->keys > 1u << 27) {
+        fprintf(stderr, "kvbench: --if-version remembers every key: fewer --keys\n");
+        return false;
+    }
+    return true;
+}
+
 static bool check(struct bench_options *o)
 {
+    unsigned many = o->mget > o->batch ? o->mget : o->batch;
+    if ((uint64_t)o->clients * o->pipeline * (many ? many : 1) > 1u << 24) {
+        fprintf(stderr, "kvbench: --clients times --pipeline times keys is over 16 million\n");
+        return false;
+    }
+    if (!check_kinds(o))
+        return false;
     if ((uint64_t)o->clients * o->pipeline > 1u << 20) {
         fprintf(stderr, "kvbench: --clients times --pipeline is over a million\n");
         return false;

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/kvclient.h"
+
 struct bench_options {
     const char *url;
     unsigned clients, pipeline, connections;
@@ -16,6 +18,11 @@ struct bench_options {
     uint64_t ops; /* 0: by time */
     double rate;  /* operations a second, open loop; 0: closed loop */
     bool load, json;
+    kv_read read;
+    unsigned staleness_ms; /* bounded */
+    unsigned mget, batch;  /* keys of each read, of each write; 0: one, by a call for one */
+    bool no_session, if_version, incr;
+    unsigned ttl_ms; /* 0: none */
     const char *history;
     unsigned gaps;     /* slot ranges watched for spans without a successful write; 0: none */
     unsigned interval; /* seconds between progress lines; 0: none */

@@ -2,17 +2,53 @@
 #include "client/ctl/ctl.h"
 
 const struct ctl_command ctl_commands[] = {
-    {"get", "KEY [--raw]", "print the value of a key",
-     "--raw prints the bytes of the value and nothing else, no newline either.\n", cmd_get},
-    {"put", "KEY VALUE|- [--if-version N|--if-absent]", "set the value of a key",
+    {"get", "KEY [--raw] [--read LEVEL]", "print the value of a key",
+     "--raw prints the bytes of the value and nothing else, no newline either.\n"
+     "--read linearizable (the default), session, bounded:500ms (at most so old) or any.\n"
+     "-o json shows the version and what is left of its time to live.\n",
+     cmd_get},
+    {"put", "KEY VALUE|- [--ttl T] [--if-version N|--if-absent]", "set the value of a key",
      "- reads the value from standard input.\n"
+     "--ttl 30s: it expires after that time (500ms, 2m, 1h, 7d); without it the value stays.\n"
      "--if-version N: only if the key's version is N.  --if-absent: only if there is no such key.\n"
      "Exit code 1 and no change if the condition does not hold.\n",
      cmd_put},
-    {"del", "KEY [--if-version N]", "delete a key", NULL, cmd_del},
-    {"cas", "KEY EXPECTED_VERSION VALUE|-", "set a value if the key's version is as expected",
+    {"del", "KEY [--if-version N]", "delete a key",
+     "--if-version N: only if the key's version is N; exit code 1 if not.\n", cmd_del},
+    {"cas", "KEY EXPECTED_VERSION VALUE|- [--ttl T]",
+     "set a value if the key's version is as expected",
      "Version 0 stands for: there is no such key.\n", cmd_cas},
-    {"mget", "KEY...", "print several values", NULL, cmd_mget},
+    {"incr", "KEY [DELTA] [--ttl T] [--if-version N]", "add to a number",
+     "DELTA is 1 unless given, and may be negative. A key that is not there counts as 0; --ttl is "
+     "for\n"
+     "one that is made. Prints the sum.\n",
+     cmd_incr},
+    {"touch", "KEY TTL [--if-version N]", "let a value live for a time from now on",
+     "TTL: 30s, 500ms, 2m, 1h, 7d. The value stays as it is.\n", cmd_touch},
+    {"persist", "KEY [--if-version N]", "take away a value's time to live", NULL, cmd_persist},
+    {"mget", "KEY... [--read LEVEL]", "print several values",
+     "All keys are asked for at the same time. Exit code 1 if one is not there.\n", cmd_mget},
+    {"export", "FILE|- [--format json|msgpack] [--resume|--replace]",
+     "write all keys and values into a file",
+     "One JSON object a line, or (FILE ending in .msgpack or .mp) MessagePack arrays of key, "
+     "value,\n"
+     "version and expiry. Each key as of some moment since the start. --resume goes on with a "
+     "file\n"
+     "that was not finished, from its last whole record.\n",
+     cmd_export},
+    {"import", "FILE|- [--format json|msgpack] [--if-absent] [--from N]",
+     "put the keys and values of a file",
+     "What export writes. Keys that have expired since are left out; versions are given anew.\n"
+     "--if-absent: keys that are there stay as they are. --from N: the first N records are done.\n",
+     cmd_import},
+    {"verify linear",
+     "[--for 10s] [--clients 8] [--keys 5] [--rate 500] [--prefix P] [--history FILE] [--keep]",
+     "check on the live cluster that its answers are linearizable",
+     "Puts, gets, deletes and compare-and-set of a few keys of its own (--prefix kvctl-verify:,\n"
+     "deleted in the end unless --keep), at --rate operations a second; then judges the history.\n"
+     "Exit code 1 with the few operations that contradict each other if it is not linearizable.\n"
+     "--history FILE writes it as JSON lines.\n",
+     cmd_verify_linear},
     {"locate", "KEY", "show the slot, group, leader and replicas of a key", NULL, cmd_locate},
     {"status", "", "health of the cluster at a glance; exit code 1 unless it is ok", NULL,
      cmd_status},

@@ -51,10 +51,11 @@ def median(values):
 
 
 class Cluster:
-    def __init__(self, directory, groups=8):
+    def __init__(self, directory, groups=8, sets=(), first=17000):
         self.dir = directory
-        self.base = free_base(310)
+        self.base = free_base(310, first)
         self.groups = groups
+        self.sets = [x for text in sets for x in ("--set", text)]
 
     def ctl(self, *args, check=True):
         p = subprocess.run([os.path.join(BIN, "kvctl"), "--url", self.url, *args],
@@ -67,7 +68,7 @@ class Cluster:
 
     def start(self):
         self.ctl("playground", "start", "--dir", self.dir, "--base-port", str(self.base),
-                 "--groups", str(self.groups))
+                 "--groups", str(self.groups), *self.sets)
         status = self.status()
         self.url = status["url"]
 

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+import apps
 import daemons
 import disks
 import faults
@@ -53,6 +54,7 @@ TESTS = [
     (library.examples, {"nodes": 3, "groups": 6}),
     (library.exactly_once, {}),
     *placement.TESTS,
+    *apps.TESTS,
 ]
 
 

@@ -5,6 +5,7 @@
 #include "common/base/limits.h"
 #include "common/wire/mp.h"
 #include "common/wire/msg_kv.h"
+#include "common/wire/msg_scan.h"
 #include "common/wire/rpc.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -83,6 +84,23 @@ static void try_request(enum kv_method method, struct slice params)
     buf_close(&b);
 }
 
+static void try_scan(struct slice raw)
+{
+    struct msg_scan_request q;
+    struct msg_scan_reply a;
+    struct msg_scan_item item;
+    if (msg_scan_decode(raw, &q) == ERR_OK)
+        CHECK(inside(q.after, raw));
+    if (msg_scan_decode_reply(raw, &a) != ERR_OK)
+        return;
+    struct mp_reader items = mp_reader_of(a.items);
+    for (uint32_t i = 0; i < a.n; i++) {
+        msg_scan_next_item(&items, &item);
+        CHECK(inside(item.key, raw) && inside(item.value, raw));
+    }
+    CHECK(!items.bad && items.left.n == 0);
+}
+
 static void try_value(struct slice raw)
 {
     struct msg_kv_result v;
@@ -100,6 +118,7 @@ static void try_value(struct slice raw)
         CHECK(memchr(h.client, '\0', sizeof(h.client)) != NULL);
     if (msg_hello_reply_decode(raw, &hr) == ERR_OK)
         CHECK(memchr(hr.name, '\0', sizeof(hr.name)) && memchr(hr.zone, '\0', sizeof(hr.zone)));
+    try_scan(raw);
     rpc_get_error(raw, &e);
     CHECK(e.err != ERR_OK);
     CHECK(inside(e.map, raw));

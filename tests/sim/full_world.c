@@ -13,7 +13,7 @@
 #include "shardd/replica.h"
 #include "tests/sim/checker_level.h"
 #include "tests/sim/checker_raft.h"
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 #include "tests/sim/nemesis.h"
 #include "tests/sim/sim_admin.h"
 #include "tests/sim/sim_client.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 
 int main(int argc, char **argv)
 {

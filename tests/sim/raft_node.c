@@ -8,7 +8,7 @@
 #include "common/base/crc32c.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
-#include "tests/sim/checker_lin.h"
+#include "common/lin/checker_lin.h"
 #include "tests/sim/checker_raft.h"
 #include "tests/sim/nemesis.h"
 #include "tests/sim/violation.h"

@@ -9,7 +9,7 @@
 #include "common/base/check.h"
 #include "common/base/mem.h"
 #include "tests/sim/checker_raft.h"
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 #include "tests/sim/nemesis.h"
 #include "tests/sim/raft_node.h"
 #include "tests/sim/violation.h"

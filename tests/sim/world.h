@@ -2,7 +2,7 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 #include "tests/sim/scenario.h"
 
 /* What a seed achieved: a run counts only if work was done and the faults bit. */

@@ -17,18 +17,18 @@ static void setup(void)
 static void fail_times(unsigned n, uint64_t now)
 {
     while (n--)
-        (void)breaker_failed(&b, now, &rng);
+        (void)breaker_failed(&b, false, now, &rng);
 }
 
 START_TEST(opens_after_some_in_a_row)
 {
     for (unsigned i = 1; i < BREAKER_FAILURES; i++)
-        ck_assert(!breaker_failed(&b, 0, &rng));
+        ck_assert(!breaker_failed(&b, false, 0, &rng));
     ck_assert(breaker_allows(&b, 0));
     breaker_answered(&b); /* one answer: from the beginning */
     for (unsigned i = 1; i < BREAKER_FAILURES; i++)
-        ck_assert(!breaker_failed(&b, 0, &rng));
-    ck_assert(breaker_failed(&b, 0, &rng));
+        ck_assert(!breaker_failed(&b, false, 0, &rng));
+    ck_assert(breaker_failed(&b, false, 0, &rng));
     ck_assert(!breaker_allows(&b, 0));
     ck_assert(!breaker_allows(&b, BREAKER_OPEN_MIN_MS * NS_PER_MS / 2 - 1));
     ck_assert(breaker_allows(&b, BREAKER_OPEN_MIN_MS * NS_PER_MS));
@@ -64,11 +64,27 @@ START_TEST(longer_each_time)
         last = open;
         now = b.until;
         breaker_take(&b, now);
-        ck_assert(breaker_failed(&b, now, &rng));
+        ck_assert(breaker_failed(&b, false, now, &rng));
     }
     breaker_answered(&b);
     fail_times(BREAKER_FAILURES, now);
     ck_assert_uint_le(b.until - now, BREAKER_OPEN_MIN_MS * NS_PER_MS);
+}
+END_TEST
+
+START_TEST(refusals_are_cheap)
+{
+    uint64_t now = 0;
+    for (int i = 0; i < 30; i++) {
+        (void)breaker_failed(&b, true, now, &rng);
+        if (b.until > now) {
+            ck_assert_uint_le(b.until - now, BREAKER_OPEN_CHEAP_MS * NS_PER_MS);
+            now = b.until;
+        }
+    }
+    ck_assert(breaker_failed(&b, false, now, &rng)); /* it does not answer any more: longer */
+    ck_assert_uint_ge(b.until - now, BREAKER_OPEN_MIN_MS * NS_PER_MS);
+    ck_assert_uint_le(b.until - now, 2 * BREAKER_OPEN_MIN_MS * NS_PER_MS);
 }
 END_TEST
 
@@ -79,7 +95,7 @@ START_TEST(a_hint_lets_one_through)
     ck_assert(breaker_allows(&b, 5));
     breaker_take(&b, 5);
     ck_assert(!breaker_allows(&b, 6));
-    ck_assert(breaker_failed(&b, 6, &rng));
+    ck_assert(breaker_failed(&b, false, 6, &rng));
     ck_assert(!breaker_allows(&b, 7));
 }
 END_TEST
@@ -92,6 +108,7 @@ int main(void)
     tcase_add_test(t, opens_after_some_in_a_row);
     tcase_add_test(t, one_probe_at_a_time);
     tcase_add_test(t, longer_each_time);
+    tcase_add_test(t, refusals_are_cheap);
     tcase_add_test(t, a_hint_lets_one_through);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

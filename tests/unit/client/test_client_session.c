@@ -408,6 +408,14 @@ START_TEST(equal_replicas_share_reads)
     give_map(1);
     ck_assert(next_asked(100, &a));
     reply_value(&a, 5, 5);
+    many_reads(300, ms, count); /* all within a moment: one of them, but for what is tried */
+    unsigned most = 0;
+    for (int node = 1; node <= NODES; node++)
+        most = count[node] > most ? count[node] : most;
+    ck_assert_uint_gt(most, 250);
+    memset(count, 0, sizeof(count));
+    for (int node = 1; node <= NODES; node++)
+        ms[node] = 1;
     many_reads(300, ms, count);
     for (int node = 1; node <= NODES; node++)
         ck_assert_uint_gt(count[node], 50);

@@ -10,8 +10,8 @@
  *
  * Thread: none of its own.  Depends on: base.
  * Source: Herlihy and Wing 1990; Lowe, "Testing for linearizability", 2017. */
-#ifndef SIM_CHECKER_LIN_H
-#define SIM_CHECKER_LIN_H
+#ifndef LIN_CHECKER_LIN_H
+#define LIN_CHECKER_LIN_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,15 +1,16 @@
 /* What clients asked and were told, on one clock; checked key by key for linearizability. Written
- * and read as JSON lines (design: reliability.md).
+ * and read as JSON lines (tests/README.md).
  *
- * Values should be unique to a write. Owner: the caller.  Thread: none of its own. */
-#ifndef SIM_HISTORY_H
-#define SIM_HISTORY_H
+ * Values should be unique to a write. Owner: the caller.  Thread: none of its own.
+ * Depends on: checker_lin, base; history_json.c also on jansson. */
+#ifndef LIN_HISTORY_H
+#define LIN_HISTORY_H
 
 #include <stdio.h>
 
 #include "common/base/err.h"
 #include "common/base/slice.h"
-#include "tests/sim/checker_lin.h"
+#include "common/lin/checker_lin.h"
 
 struct history_text {
     char **e;

@@ -1,5 +1,5 @@
 /* See history.h. */
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* See checker_lin.h. Calls and returns are kept in one time-ordered linked list: "lifting" an
  * operation takes its two nodes out, backing out puts them back, both in constant time. */
-#include "tests/sim/checker_lin.h"
+#include "common/lin/checker_lin.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/rng.h"
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 
 #define BUDGET 10000000u
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/check.h"
-#include "tests/sim/history.h"
+#include "common/lin/history.h"
 
 static json_t *value_json(const struct history *h, uint32_t v)
 {
