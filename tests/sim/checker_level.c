@@ -2,7 +2,7 @@
 
 #include "common/base/map.h"
 #include "common/base/mem.h"
-#include "tests/sim/checker_lin.h"
+#include "common/lin/checker_lin.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/violation.h"
 
