@@ -36,9 +36,26 @@ static void skim_leave(struct skim_state *s)
         s->depth--;
 }
 
+/* Small whole numbers and short strings, most of what messages have: their size is in their first
+ * byte. 0: something else. */
+static size_t skim_small(uint8_t first)
+{
+    if (first < 0x80 || first >= 0xe0)
+        return 1;
+    return (first & 0xe0) == 0xa0 ? 1u + (first & 0x1fu) : 0;
+}
+
 /* One head and its payload. */
 static enum err skim_value(struct skim_state *s, struct slice in, struct mp_head *h)
 {
+    size_t small = skim_small(in.p[s->pos]);
+    if (small > 0) {
+        s->pos += small;
+        s->open--;
+        if (s->depth)
+            s->level[s->depth - 1]--;
+        return ERR_OK;
+    }
     enum err err = mp_head_read(in.p + s->pos, in.n - s->pos, h);
     if (err == ERR_BAD_REQUEST)
         return err;
