@@ -162,7 +162,7 @@ struct cluster {
     /* By `cluster recover`: the id is that of a cluster whose placementd was lost. Its nodes come
      * back under the ids that they have; the map is made from what they report. */
     bool recovering;
-    /* Of each group, as it was laid out: what repair keeps to. 0: not told (an older state). */
+    /* Of each group, as it was laid out: what repair keeps to. 0: not laid out yet. */
     uint32_t replicas;
     uint32_t n_finished;
     struct cluster_finished *finished; /* oldest first; room for CLUSTER_FINISHED_MAX */
