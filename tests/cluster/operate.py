@@ -59,11 +59,17 @@ def no_failures(load):
     return load.note()
 
 
+def calm(c):
+    """No balancing any more, and none under way: a group with an operator refuses another."""
+    c.ctl("rebalance", "pause")
+    wait_until("nothing under way", lambda: not ctl_json(c, "operator", "list")["operators"])
+
+
 def grow_and_drain(c):
     """3 -> 5 nodes, a plan shown, refused when it is stale, applied; a node drained and removed."""
     load = Load(c)
     load.warm_up()
-    c.ctl("rebalance", "pause")
+    calm(c)
     check(ctl_json(c, "rebalance", "status")["paused"] is True, "balancing is not paused")
     check(not ctl_json(c, "rebalance", "plan")["moves"] or
           all(m["kind"] == "transfer-leader" for m in ctl_json(c, "rebalance", "plan")["moves"]),
@@ -110,7 +116,7 @@ def drain_and_remove(c, name):
 def group_commands(c):
     """Transfer, split, merge, move, more and less replicas, by hand, under load."""
     grow(c, 4)
-    c.ctl("rebalance", "pause")
+    calm(c)
     load = Load(c)
     load.warm_up()
     on = groups(c)
@@ -160,7 +166,7 @@ def cancel_and_detach(c):
     """An operator that cannot get on says what it waits for, is left with ^C, taken up again and
     cancelled."""
     grow(c, 4)
-    c.ctl("rebalance", "pause")
+    calm(c)
     before = groups(c)
     source = before["1"][0]
     to = next(n for n in c.shardds() if n not in before["1"])

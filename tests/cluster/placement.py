@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from load import Load
-from operate import ctl_json, grow, groups, nodes
+from operate import calm, ctl_json, grow, groups, nodes
 from playground import check, program, run_program, wait_until
 
 # Without placementd; the acceptance test of a release takes 60.
@@ -245,7 +245,7 @@ def wiped_node_returns(c):
 def split_and_merge_under_load(c):
     """Every group split in the middle, then merged again, placementd's leader killed in each."""
     s = Story(c)
-    c.ctl("rebalance", "pause")
+    calm(c)
     before = {g["id"]: (g["first_slot"], g["last_slot"]) for g in ctl_json(c, "groups")["groups"]}
     fault = 1
     for i, g in enumerate(before):
@@ -284,9 +284,7 @@ def placement_away(c):
     time.sleep(AWAY_SECONDS / 2)
     t1 = time.monotonic_ns()
     c.start()
-    # Leaders may be balanced at once: a split of a group with an operator is refused.
-    c.ctl("rebalance", "pause")
-    wait_until(lambda: "under way: %s" % operators(c), lambda: operators(c) == [], 20)
+    calm(c)
     c.ctl("group", "split", "1")
     note = s.end(gap_ms=1000, retries=3)
     during = sum(t0 < e["t0"] and e["t1"] < t1 for e in s.load.acked())
