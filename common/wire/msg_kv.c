@@ -47,31 +47,16 @@ static void read_session_id(struct mp_reader *r, struct msg_kv_request *q)
         r->bad = true;
 }
 
-/* True if it was one of them. */
-static bool read_write_option(struct mp_reader *r, struct slice key, struct msg_kv_request *q)
+/* Names of options are two or three letters: compared as one number each, since every write reads
+ * four or five of them. */
+#define NAME2(a, b) ((uint32_t)(a) | (uint32_t)(b) << 8)
+#define NAME3(a, b, c) (NAME2(a, b) | (uint32_t)(c) << 16)
+
+static uint32_t name_of(struct slice s)
 {
-    if (key_is(key, "ifv")) {
-        q->has_if_version = true;
-        q->if_version = mp_get_uint(r);
-    } else if (key_is(key, "ifa")) {
-        q->if_absent = mp_get_bool(r);
-    } else if (key_is(key, "ttl")) {
-        q->has_ttl = true;
-        q->ttl_ms = mp_get_uint(r);
-    } else if (key_is(key, "seq")) {
-        q->seq = mp_get_uint(r);
-    } else if (key_is(key, "sid")) {
-        read_session_id(r, q);
-    } else if (key_is(key, "ack")) {
-        q->session.ack = mp_get_uint(r);
-    } else if (key_is(key, "unt")) {
-        q->session.until_ms = mp_get_uint(r);
-    } else if (key_is(key, "all")) {
-        q->all = mp_get_bool(r);
-    } else {
-        return false;
-    }
-    return true;
+    if (s.n == 3)
+        return NAME3(s.p[0], s.p[1], s.p[2]);
+    return s.n == 2 ? NAME2(s.p[0], s.p[1]) : 0;
 }
 
 static void read_level(struct mp_reader *r, struct msg_kv_request *q)
@@ -82,24 +67,70 @@ static void read_level(struct mp_reader *r, struct msg_kv_request *q)
     q->level = (uint8_t)level;
 }
 
+static void read_epoch(struct mp_reader *r, struct msg_kv_request *q)
+{
+    if (mp_get_array(r) != 2)
+        r->bad = true;
+    q->epoch_range = mp_get_u32(r);
+    q->epoch_members = mp_get_u32(r);
+}
+
+/* Options of reads and of all methods; others are skipped. */
+static void read_common_option(struct mp_reader *r, uint32_t name, struct msg_kv_request *q)
+{
+    switch (name) {
+    case NAME2('d', 'l'):
+        q->deadline_ms = mp_get_uint(r);
+        break;
+    case NAME2('e', 'p'):
+        read_epoch(r, q);
+        break;
+    case NAME2('r', 'd'):
+        read_level(r, q);
+        break;
+    case NAME3('t', 'o', 'k'):
+        q->token = mp_get_uint(r);
+        break;
+    case NAME2('s', 't'):
+        q->staleness_ms = mp_get_uint(r);
+        break;
+    default:
+        mp_skip(r);
+    }
+}
+
 static void read_option(struct mp_reader *r, struct msg_kv_request *q)
 {
-    struct slice key = mp_get_str(r);
-    if (key_is(key, "dl")) {
-        q->deadline_ms = mp_get_uint(r);
-    } else if (key_is(key, "ep")) {
-        if (mp_get_array(r) != 2)
-            r->bad = true;
-        q->epoch_range = mp_get_u32(r);
-        q->epoch_members = mp_get_u32(r);
-    } else if (key_is(key, "rd")) {
-        read_level(r, q);
-    } else if (key_is(key, "tok")) {
-        q->token = mp_get_uint(r);
-    } else if (key_is(key, "st")) {
-        q->staleness_ms = mp_get_uint(r);
-    } else if (!read_write_option(r, key, q)) {
-        mp_skip(r);
+    uint32_t name = name_of(mp_get_str(r));
+    switch (name) {
+    case NAME3('i', 'f', 'v'):
+        q->has_if_version = true;
+        q->if_version = mp_get_uint(r);
+        break;
+    case NAME3('i', 'f', 'a'):
+        q->if_absent = mp_get_bool(r);
+        break;
+    case NAME3('t', 't', 'l'):
+        q->has_ttl = true;
+        q->ttl_ms = mp_get_uint(r);
+        break;
+    case NAME3('s', 'e', 'q'):
+        q->seq = mp_get_uint(r);
+        break;
+    case NAME3('s', 'i', 'd'):
+        read_session_id(r, q);
+        break;
+    case NAME3('a', 'c', 'k'):
+        q->session.ack = mp_get_uint(r);
+        break;
+    case NAME3('u', 'n', 't'):
+        q->session.until_ms = mp_get_uint(r);
+        break;
+    case NAME3('a', 'l', 'l'):
+        q->all = mp_get_bool(r);
+        break;
+    default:
+        read_common_option(r, name, q);
     }
 }
 
