@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/ctl/playground.h"
+#include "client/ctl/playground_file.h"
 #include "client/kvclient.h"
 
 #define USAGE 2

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "client/ctl/ctl.h"
-#include "client/ctl/playground.h"
+#include "client/ctl/playground_file.h"
 
 #define CLOSE_MS 100u
 

@@ -31,7 +31,7 @@ struct playground {
     char url[512];
 };
 
-/* ---- playground_file.c, which depends on nothing else of ctl: kvbench has it, too ---- */
+/* ---- playground_file.c ---- */
 #define PLAYGROUND_ADDRESSES 480u
 /* The one of directory `dir`, not read yet. False: there is no such directory. */
 bool playground_at(const char *dir, struct playground *pg);
@@ -46,10 +46,6 @@ void playground_set_url(struct playground *pg);
 bool playground_add_set(struct playground *pg, const char *text);
 /* A member of placementd that was removed from it. */
 bool playground_is_gone(const struct playground *pg, unsigned i);
-/* Where a program that was not told looks for its cluster: KV_URL, or the playground in ./run,
- * wherever it listens, or the usual ports. Static. *damaged: ./run/playground.json cannot be read,
- * the usual ports are given. Once a process, before others run. */
-const char *playground_default_url(bool *damaged);
 
 /* ---- playground.c ---- */
 /* playground_read(). False: printed. */

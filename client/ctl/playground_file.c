@@ -1,4 +1,6 @@
 /* What a playground's directory says of it, for kvctl and kvbench. */
+#include "client/ctl/playground_file.h"
+
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>

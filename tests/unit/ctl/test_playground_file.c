@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "client/bench/options.h"
-#include "client/ctl/playground.h"
+#include "client/ctl/playground_file.h"
 
 #define USUAL "kv://127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103"
 
