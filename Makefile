@@ -94,8 +94,9 @@ $(BUILD)/bin/placementd: $(call obj,placementd/main.c) $(call need_ar,placementd
 	$(call link,$^,$(LIBS_common))
 $(BUILD)/bin/kvctl: $(call obj,client/ctl/main.c) $(call need_ar,ctl $(NEED_ctl))
 	$(call link,$^,$(LIBS_client) $(LIBS_ctl))
-$(BUILD)/bin/kvbench: $(call obj,$(call src,client/bench)) $(call need_ar,client $(NEED_client))
-	$(call link,$^,$(LIBS_client))
+# Of ctl it takes playground_file alone.
+$(BUILD)/bin/kvbench: $(call obj,$(call src,client/bench)) $(call need_ar,ctl client $(NEED_client))
+	$(call link,$^,$(LIBS_client) -ljansson)
 
 # ---- client library ----
 CLIENT_OBJS := $(call obj,$(SRC_client) $(foreach r,$(NEED_client),$(call src,common/$(r))))
@@ -137,6 +138,9 @@ $(TESTLIB): $(call obj,$(TESTLIB_SRC))
 	@mkdir -p $(@D)
 	@rm -f $@ && ar rcs $@ $^
 room_of = $(word 3,$(subst /, ,$(1)))
+# It looks at kvbench's options, too, which are linked after the archive that they need.
+$(BUILD)/tests/unit/ctl/test_playground_file: $(call obj,client/bench/options.c)
+$(BUILD)/tests/unit/ctl/test_playground_file: private LDFLAGS += -Wl,--undefined=kv_version
 define unit_rule
 $(BUILD)/$(patsubst %.c,%,$(1)): $(call obj,$(1)) $(call need_ar,$(call room_of,$(1)) $(NEED_$(call room_of,$(1)))) $(if $(TESTLIB_SRC),$(TESTLIB))
 	$$(call link,$$^,$(LIBS_check) $(if $(filter shardd,$(call room_of,$(1))),$(LIBS_shardd),$(LIBS_common)) $(if $(filter ctl,$(call room_of,$(1))),$(LIBS_ctl)))

@@ -158,10 +158,13 @@ static uint64_t time_is_good_for(const struct client_conn *c)
     return part < CONN_TIME_NS ? part : CONN_TIME_NS;
 }
 
-/* The last time by the log at which a repetition is known, of a write that is sent now. */
-static uint64_t until_ms(const struct client_conn *c, uint64_t now)
+/* The last time by the log at which a repetition is known, of a write that is sent now. Servers
+ * take up to twice the retention: a part of it is left for a log whose time stands still. */
+static uint64_t until_ms(const struct client_conn *c, uint16_t slot, uint64_t now)
 {
-    return c->time_ms + (now - c->time_at) / NS_PER_MS + c->retain_ms;
+    uint64_t node = c->time_ms + (now - c->time_at) / NS_PER_MS;
+    uint64_t log = route_cache_time(&c->core->routes, slot, c->retain_ms / 2, now);
+    return (log > node ? log : node) + c->retain_ms;
 }
 
 /* Gives a write its place in the session, or the one that it has. False: it may have been applied
@@ -175,13 +178,12 @@ static bool set_session(struct client_conn *c, struct client_op *op, struct msg_
         return !op->unsure;
     }
     if (op->part) {
-        if (op->part->many->until_ms == 0)
-            op->part->many->until_ms = until_ms(c, now);
-        op->write.until_ms = op->part->many->until_ms;
+        uint64_t same = op->part->until_ms;
+        op->write.until_ms = same ? same : until_ms(c, op->slot, now);
         op->write.seq = 1; /* its items have their own */
     } else if (!op->unsure || op->write.seq == 0) {
         client_session_number(s, &op->write);
-        op->write.until_ms = until_ms(c, now);
+        op->write.until_ms = until_ms(c, op->slot, now);
     }
     q->session.id = slice_of(s->id, sizeof(s->id));
     q->session.until_ms = op->write.until_ms;

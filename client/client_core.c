@@ -240,6 +240,14 @@ static bool repeatable(const struct client_core *core, const struct client_op *o
            core->time_ms + (now - core->time_at) / NS_PER_MS <= op->write.until_ms;
 }
 
+/* The server has refused a write as too late to be known as a repetition: by this attempt it was
+ * surely not applied. */
+static bool came_too_late(const struct client_op *op, const struct rpc_error *e)
+{
+    return e->time_ms != 0 && e->err == ERR_UNKNOWN_OUTCOME && op->write.seq != 0 &&
+           !msg_kv_is_read(op->method);
+}
+
 static void became_unsure(struct client_op *op)
 {
     op->unsure = true;
@@ -252,8 +260,15 @@ void client_core_attempt_failed(struct client_core *core, struct client_op *op,
 {
     CHECK(op->conn == NULL && list_empty(&op->link));
     bool is_read = msg_kv_is_read(op->method);
-    bool maybe = !is_read && (e->maybe_applied || err_class(e->err) == ERR_CLASS_UNKNOWN);
+    bool late = came_too_late(op, e);
+    bool maybe = !is_read && !late && (e->maybe_applied || err_class(e->err) == ERR_CLASS_UNKNOWN);
     bool hinted = learn(core, op, e, now);
+    if (late)
+        route_cache_saw_time(&core->routes, op->slot, e->time_ms, now);
+    if (late && op->unsure) { /* and of the attempts before nobody can tell any more */
+        fail(core, op, e->err, true, e->text);
+        return;
+    }
     if (maybe)
         became_unsure(op);
     if (err_class(e->err) == ERR_CLASS_REFRESH)
@@ -261,7 +276,7 @@ void client_core_attempt_failed(struct client_core *core, struct client_op *op,
     op->last_err = e->err;
     /* Also from a replica that is not there yet: it answers fast, and would be asked for ever. */
     op->to_leader = e->err == ERR_NOT_LEADER || op->follower;
-    switch (retry_decide(e->err, repeatable(core, op, now), maybe, hinted, op->hops)) {
+    switch (retry_decide(e->err, late || repeatable(core, op, now), maybe, hinted, op->hops)) {
     case RETRY_NO:
         fail(core, op, e->err, maybe, e->text);
         return;

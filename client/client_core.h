@@ -149,7 +149,6 @@ struct client_many {
     void (*item_done)(struct client_many *m, uint32_t i, const struct client_result *r);
     void (*done)(struct client_many *m);
     /* private */
-    uint64_t until_ms; /* of all its writes; 0: none was sent yet */
     uint64_t bytes;
     uint32_t left, waiting;
     bool failed, unknown;

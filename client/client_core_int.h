@@ -92,6 +92,7 @@ struct client_part {
     uint32_t n, cap;
     uint32_t *items; /* indices, ascending */
     size_t bytes;
+    uint64_t until_ms; /* of its items that are unsure: all the same; 0: none is */
 };
 
 struct client_core {

@@ -9,8 +9,9 @@
  * slot, one shard), or, where that would be too large, the later one waits (ITEM_WAITING) until the
  * one before it is answered.
  *
- * Sessions. Each write has its own number; all of one client_many share the time until which
- * repetitions are known, so that they may be grouped in any way. */
+ * Sessions. Each write has its own number, and those of a request share the time until which
+ * repetitions are known ("until"). A repetition keeps it: items that may have been applied are
+ * together only with those that have the same, or that are new and take it. */
 #include <stdlib.h>
 
 #include "client/client_core_int.h"
@@ -29,6 +30,13 @@ static size_t item_bytes(const struct client_item *item)
     return item->key.n + item->value.n;
 }
 
+static void note_unsure(struct client_part *p, const struct client_item *item)
+{
+    p->op.unsure |= item->unsure;
+    if (item->unsure)
+        p->until_ms = item->write.until_ms;
+}
+
 static void part_add(struct client_part *p, uint32_t i)
 {
     struct client_item *item = &p->many->items[i];
@@ -38,7 +46,7 @@ static void part_add(struct client_part *p, uint32_t i)
     }
     p->items[p->n++] = i;
     p->bytes += item_bytes(item);
-    p->op.unsure |= item->unsure;
+    note_unsure(p, item);
     item->part = p;
     item->state = ITEM_PART;
 }
@@ -158,6 +166,12 @@ static const struct shard_desc *shard_of(const struct client_part *p, const stru
     return shard_map_find(&p->core->routes.map, i->slot);
 }
 
+/* Both are to be known as repetitions, until different times. */
+static bool differs(const struct client_part *p, const struct client_item *item)
+{
+    return item->unsure && p->op.unsure && p->until_ms != item->write.until_ms;
+}
+
 /* One request, as it is. */
 static bool fits(const struct client_part *p)
 {
@@ -167,9 +181,9 @@ static bool fits(const struct client_part *p)
         return true; /* waits for a map, whatever it holds */
     if (p->n > LIMIT_BATCH || (p->bytes > PART_BYTES && p->n > 1))
         return false;
-    for (uint32_t k = 1; k < p->n; k++) {
-        uint16_t slot = items[p->items[k]].slot;
-        if (slot < s->first_slot || slot > s->last_slot)
+    for (uint32_t k = 0; k < p->n; k++) {
+        const struct client_item *item = &items[p->items[k]];
+        if (item->slot < s->first_slot || item->slot > s->last_slot || differs(p, item))
             return false;
     }
     return true;
@@ -188,7 +202,7 @@ static struct client_part *part_for(struct client_part *from, struct client_item
     const struct shard_desc *s = shard_of(from, item);
     uint64_t key = s ? (uint64_t)(s - from->core->routes.map.shards) + 1 : 0;
     struct client_part *p = map_find(open, key);
-    if (p && is_full(p, item))
+    if (p && (is_full(p, item) || differs(p, item)))
         p = NULL;
     if (!is_free(from->many, item, p))
         return NULL;
@@ -218,6 +232,7 @@ void client_many_regroup(struct client_part *p, uint64_t now)
     p->n = p->cap = 0;
     p->bytes = 0;
     p->op.unsure = false;
+    p->until_ms = 0;
     for (uint32_t k = 0; k < n; k++)
         m->items[items[k]].part = NULL; /* is_free() must not take the old part for the new one */
     for (uint32_t k = 0; k < n; k++) {
@@ -264,10 +279,12 @@ void client_many_encode(struct client_part *p, struct msg_kv_request *q)
         uint64_t seen = client_session_seen(&core->session, item->slot);
         if (q->level == KV_LEVEL_SESSION && seen > q->token)
             q->token = seen;
-        if (q->session.id.n == 0)
+        if (q->session.id.n == 0) {
             client_write_forget(&item->write);
-        else if (!item->unsure || item->write.seq == 0)
+        } else if (!item->unsure || item->write.seq == 0) {
             client_session_number(&core->session, &item->write);
+            item->write.until_ms = q->session.until_ms;
+        }
         if (client_many_is_single(p)) {
             fill(item, q);
         } else if (m->method == KV_METHOD_MGET) {
@@ -286,12 +303,15 @@ void client_many_unsure(struct client_part *p)
 {
     for (uint32_t k = 0; k < p->n; k++)
         p->many->items[p->items[k]].unsure = true;
+    p->until_ms = p->op.write.until_ms;
 }
 
 enum verdict { ANSWERED, AGAIN, ALONE };
 
-/* What an item's result means; may turn it into "outcome unknown". */
-static enum verdict judge(const struct client_part *p, struct client_item *item,
+/* What an item's result means; may turn it into "outcome unknown". `late_ms`: the log's time, if an
+ * item came too late; then nothing was done for those of unknown outcome. All of them are late,
+ * if one is by that time: their order stays when they are done again. */
+static enum verdict judge(const struct client_part *p, struct client_item *item, uint64_t late_ms,
                           struct client_result *r)
 {
     bool is_read = p->many->method == KV_METHOD_MGET;
@@ -309,6 +329,11 @@ static enum verdict judge(const struct client_part *p, struct client_item *item,
         r->err = ERR_UNKNOWN_OUTCOME;
         break;
     case ERR_CLASS_UNKNOWN:
+        if (late_ms != 0 && p->op.write.seq != 0) {
+            if (!item->unsure && late_ms > p->op.write.until_ms)
+                return AGAIN;
+            break;
+        }
         item->unsure = !is_read;
         if (is_read || p->op.write.seq != 0)
             return AGAIN;
@@ -318,13 +343,15 @@ static enum verdict judge(const struct client_part *p, struct client_item *item,
     return ANSWERED;
 }
 
-static void answer(struct client_part *p, struct mp_reader *r, uint64_t at, struct rpc_error *why,
-                   struct list *alone)
+static void answer(struct client_part *p, struct mp_reader *r, const struct msg_kv_extra *extra,
+                   struct rpc_error *why, struct list *alone)
 {
     struct client_many *m = p->many;
     uint32_t n = p->n, kept = 0;
     uint32_t *items = p->items;
-    p->bytes = 0;
+    bool late = false;
+    p->bytes = p->until_ms = 0;
+    p->op.unsure = false;
     for (uint32_t k = 0; k < n; k++) {
         uint32_t i = items[k];
         struct client_item *item = &m->items[i];
@@ -336,18 +363,20 @@ static void answer(struct client_part *p, struct mp_reader *r, uint64_t at, stru
                                     .number = got.result.number,
                                     .has_ttl = got.result.has_ttl,
                                     .ttl_ms = got.result.ttl_ms,
-                                    .at = at,
+                                    .at = extra->at,
                                     .text = got.err == ERR_OK ? "" : err_text(got.err)};
-        switch (judge(p, item, &res)) {
+        switch (judge(p, item, extra->time_ms, &res)) {
         case ANSWERED:
             item_finish(p->core, m, i, &res);
             break;
         case AGAIN:
-            if (why->err == ERR_OK)
+            if (got.err == ERR_UNKNOWN_OUTCOME && !item->unsure)
+                late = true;
+            else if (why->err == ERR_OK)
                 why->err = got.err;
             items[kept++] = i;
             p->bytes += item_bytes(item);
-            p->op.unsure |= item->unsure;
+            note_unsure(p, item);
             break;
         case ALONE: {
             struct client_part *one = part_new(p->core, m, item->slot);
@@ -358,6 +387,8 @@ static void answer(struct client_part *p, struct mp_reader *r, uint64_t at, stru
         }
     }
     p->n = kept;
+    if (late && why->err == ERR_OK)
+        *why = (struct rpc_error){.err = ERR_UNKNOWN_OUTCOME, .time_ms = extra->time_ms};
 }
 
 void client_many_on_reply(struct client_part *p, struct slice raw, uint64_t now)
@@ -365,10 +396,10 @@ void client_many_on_reply(struct client_part *p, struct slice raw, uint64_t now)
     struct client_core *core = p->core;
     struct client_many *m = p->many;
     struct mp_reader items;
-    uint64_t at;
+    struct msg_kv_extra extra;
     struct rpc_error why = {0};
     struct list alone;
-    if (msg_kv_decode_items(m->method, raw, p->n, &items, &at) != ERR_OK) {
+    if (msg_kv_decode_items(m->method, raw, p->n, &items, &extra) != ERR_OK) {
         struct client_result r = {.err = ERR_INTERNAL,
                                   .maybe_applied = m->method == KV_METHOD_BATCH,
                                   .text = "the node's answer is malformed"};
@@ -376,7 +407,9 @@ void client_many_on_reply(struct client_part *p, struct slice raw, uint64_t now)
         return;
     }
     list_init(&alone);
-    answer(p, &items, at, &why, &alone);
+    if (extra.time_ms && m->method == KV_METHOD_BATCH)
+        route_cache_saw_time(&core->routes, p->op.slot, extra.time_ms, now);
+    answer(p, &items, &extra, &why, &alone);
     for (struct list *item; (item = list_pop_front(&alone));)
         client_core_route_op(core, CONTAINER_OF(item, struct client_op, link), now);
     if (p->n > 0) {
@@ -421,7 +454,7 @@ void client_core_submit_many(struct client_core *core, struct client_many *m, ui
     CHECK(m->n > 0);
     core->stats.calls++;
     core->stats.in_flight++;
-    m->until_ms = m->bytes = 0;
+    m->bytes = 0;
     m->left = m->n;
     m->waiting = 0;
     m->failed = m->unknown = false;

@@ -54,13 +54,14 @@ static void on_time(struct client_conn *c, const struct rpc_message *m, uint64_t
 }
 
 /* What an answer says of its node, to the breaker and to the routing of weaker reads. */
-static void judge(struct client_conn *c, const struct client_op *op, enum err e, uint64_t now)
+static void judge(struct client_conn *c, const struct client_op *op, enum err e, bool late,
+                  uint64_t now)
 {
     c->answered = true;
-    if (err_class(e) == ERR_CLASS_UNKNOWN) {
+    if (late) /* its clock may have jumped */
+        c->time_asked_at = 0;
+    if (err_class(e) == ERR_CLASS_UNKNOWN && !late) {
         client_conn_failed(c, false, now);
-        if (e == ERR_UNKNOWN_OUTCOME) /* too late by its clock, perhaps, which may have jumped */
-            c->time_asked_at = 0;
         return;
     }
     breaker_answered(&c->breaker);
@@ -75,7 +76,7 @@ static void on_error_reply(struct client_conn *c, struct client_op *op, const st
 {
     struct rpc_error e;
     rpc_get_error(m->error, &e);
-    judge(c, op, e.err, now);
+    judge(c, op, e.err, e.err == ERR_UNKNOWN_OUTCOME && e.time_ms != 0, now);
     if (err_class(e.err) == ERR_CLASS_UNKNOWN)
         client_core_log(c->core, 1, "node %u at %s: %s: %s", c->node, c->addr, err_name(e.err),
                         e.text);
@@ -102,7 +103,7 @@ static void on_op_reply(struct client_conn *c, const struct rpc_message *m, uint
         on_error_reply(c, op, m, now);
         return;
     }
-    judge(c, op, ERR_OK, now);
+    judge(c, op, ERR_OK, false, now);
     if (op->part && !client_many_is_single(op->part)) {
         client_many_on_reply(op->part, m->result, now);
         return;

@@ -1,17 +1,64 @@
 #include "client/route_cache.h"
 
+#include <stdlib.h>
+
+#include "common/base/limits.h"
+#include "common/base/mem.h"
 #include "common/wire/msg_map.h"
 
 #define ROLE_VOTER 1
 
+struct group_time {
+    uint64_t time_ms, at;
+};
+
 void route_cache_init(struct route_cache *c)
 {
     shard_map_init(&c->map);
+    map_init(&c->times);
+}
+
+static void forget_times(struct route_cache *c)
+{
+    void *t;
+    for (size_t it = 0; map_next(&c->times, &it, NULL, &t);)
+        free(t);
+    map_close(&c->times);
+    map_init(&c->times);
 }
 
 void route_cache_close(struct route_cache *c)
 {
     shard_map_close(&c->map);
+    forget_times(c);
+}
+
+void route_cache_saw_time(struct route_cache *c, uint16_t slot, uint64_t time_ms, uint64_t now)
+{
+    const struct shard_desc *s = shard_map_find(&c->map, slot);
+    if (!s || time_ms >= UINT64_MAX / 4)
+        return;
+    struct group_time *t = map_find(&c->times, s->group);
+    if (!t) {
+        if (c->times.n >= ROUTE_TIMES_MAX) /* what is needed yet is told again */
+            forget_times(c);
+        t = mem_alloc(sizeof(*t));
+        map_set(&c->times, s->group, t);
+    }
+    *t = (struct group_time){time_ms, now};
+}
+
+uint64_t route_cache_time(const struct route_cache *c, uint16_t slot, uint64_t most_ms,
+                          uint64_t now)
+{
+    if (c->times.n == 0)
+        return 0;
+    const struct shard_desc *s = shard_map_find(&c->map, slot);
+    const struct group_time *t = s ? map_find(&c->times, s->group) : NULL;
+    if (!t)
+        return 0;
+    uint64_t passed = (now - t->at) / NS_PER_MS;
+    return t->time_ms + (passed < most_ms ? passed : most_ms);
 }
 
 static bool fill(const struct route_cache *c, const struct shard_desc *s,

@@ -64,6 +64,15 @@ static enum err create_files(struct create_work *w)
     return e == ERR_OK ? fs_sync_dir(groups) : e;
 }
 
+static enum err open_files(struct create_work *w, const char *path)
+{
+    struct replica *r = w->replica;
+    enum err e = replica_stamp_check(r->path, r->core->wal_id, w->msg, sizeof w->msg);
+    return e == ERR_OK
+               ? engine_open(r->core->node->engine, path, false, &r->db, w->msg, sizeof w->msg)
+               : e;
+}
+
 static void create_run(struct io_work *work)
 {
     struct create_work *w = CONTAINER_OF(work, struct create_work, work);
@@ -71,11 +80,21 @@ static void create_run(struct io_work *work)
     char path[3200];
     snprintf(path, sizeof path, "%s/db", r->path);
     /* An earlier try may have failed after the rename: that replica is whole. */
-    enum err e = fs_exists(path) ? ERR_OK : create_files(w);
+    bool found = fs_exists(path);
+    enum err e = found ? ERR_OK : create_files(w);
     if (e == ERR_OK)
-        e = replica_stamp_check(r->path, r->core->wal_id, w->msg, sizeof w->msg);
-    if (e == ERR_OK)
-        e = engine_open(r->core->node->engine, path, false, &r->db, w->msg, sizeof w->msg);
+        e = open_files(w, path);
+    if (e == ERR_OK && found &&
+        split_prep_remove_open(r->core, r->shard.group, r->path, &r->db) == ERR_OK) {
+        e = create_files(w);
+        if (e == ERR_OK)
+            e = open_files(w, path);
+    }
+    if (e == ERR_OK && !r->db) {
+        e = ERR_EXISTS;
+        snprintf(w->msg, sizeof w->msg, "what a split has left there cannot be removed: %s",
+                 fs_last_error());
+    }
     if (e == ERR_OK)
         e = replica_load(r->db, false, &w->shard, &w->position);
     if (e == ERR_OK && w->shard.replica != r->shard.replica) {

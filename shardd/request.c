@@ -200,7 +200,7 @@ void request_reply_values(struct request *r, const struct msg_kv_item *items, ui
     msg_kv_begin_items(a.out, r->msgid, n);
     for (uint32_t i = 0; i < n; i++)
         msg_kv_put_item(a.out, KV_METHOD_MGET, &items[i]);
-    msg_kv_end_items(a.out, at);
+    msg_kv_end_items(a.out, (struct msg_kv_extra){.at = at});
     values_end(&a, r, size);
 }
 
@@ -229,7 +229,7 @@ void request_reply_items(struct request *r)
     msg_kv_begin_items(a.out, r->msgid, r->items->n);
     for (uint32_t i = 0; i < r->items->n; i++)
         msg_kv_put_item(a.out, KV_METHOD_BATCH, &r->items->item[i]);
-    msg_kv_end_items(a.out, 0);
+    msg_kv_end_items(a.out, (struct msg_kv_extra){.time_ms = r->items->late_ms});
     written(r, &a);
 }
 
@@ -253,6 +253,19 @@ void request_reply_condition(struct request *r, uint64_t version)
     rpc_put_error(a.out, r->msgid, &error);
     answer_end(&a, r->core, r->remote_core);
     request_free(r, ERR_CONDITION_FAILED);
+}
+
+void request_reply_late(struct request *r, uint64_t time_ms)
+{
+    struct rpc_error error = {
+        .err = ERR_UNKNOWN_OUTCOME, .maybe_applied = true, .time_ms = time_ms};
+    struct answer a;
+    set_text(&error, "too late to be known as a repetition: whether an earlier try was applied "
+                     "cannot be told");
+    answer_begin(&a, r->session, r->remote_session);
+    rpc_put_error(a.out, r->msgid, &error);
+    answer_end(&a, r->core, r->remote_core);
+    request_free(r, ERR_UNKNOWN_OUTCOME);
 }
 
 void request_reply_absent(struct request *r, uint64_t at)

@@ -26,6 +26,7 @@ struct session;
 struct request_items {
     uint32_t n;
     uint32_t next; /* where the next result of the entry goes: the next one with ERR_INCOMPLETE */
+    uint64_t late_ms; /* one came too late, at this time of the log; else 0 */
     struct msg_kv_item item[];
 };
 
@@ -69,6 +70,9 @@ void request_reply_absent(struct request *r, uint64_t at);
 void request_reply_written(struct request *r, uint64_t version, int64_t number);
 /* A kv.batch: r->items as they are. */
 void request_reply_items(struct request *r);
+/* Of a write that came too late to be known as a repetition, at this time of the log: it did
+ * nothing, but an earlier try may have. */
+void request_reply_late(struct request *r, uint64_t time_ms);
 /* Of a failed condition; `version`: the present one. */
 void request_reply_condition(struct request *r, uint64_t version);
 /* `desc` may be NULL; else the error carries that piece of the map. */

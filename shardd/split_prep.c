@@ -88,7 +88,7 @@ static void discard(struct split_prep *p)
             c->offload_jobs++;
             io_offload(c->io, &w->work);
         } else {
-            free(w); /* the child's making or the next start removes it */
+            free(w); /* the child's making, an order to join, or the next start removes it */
         }
     }
     engine_batch_destroy(p->mirror);
@@ -356,6 +356,40 @@ bool split_prep_birth(struct replica *r, const struct split_birth *b)
     return true;
 }
 
+/* Gives the directory another name, to be removed with remove_renamed(). */
+static enum err move_aside(const char *path, char gone[3200])
+{
+    snprintf(gone, 3200, "%.3100s.0.gone", path);
+    enum err e = fs_rmdir_all(gone);
+    return e == ERR_OK ? fs_rename(path, gone) : e;
+}
+
+static void groups_of(const struct core *c, char groups[3000])
+{
+    snprintf(groups, 3000, "%.2900s/groups", c->node->options.data_dir);
+}
+
+enum err split_prep_remove_open(struct core *c, uint64_t group, const char *path,
+                                struct engine_db **db)
+{
+    char file[3200], gone[3200], groups[3000];
+    struct shard shard;
+    struct group_position position;
+    enum err e = replica_load(*db, false, &shard, &position);
+    unborn_file(path, file, sizeof file);
+    if ((e == ERR_OK && shard.group == group) || (e != ERR_OK && e != ERR_NOT_FOUND) ||
+        !fs_exists(file))
+        return ERR_NOT_FOUND;
+    e = move_aside(path, gone);
+    engine_close(*db); /* not before: nobody else can open it by its name */
+    *db = NULL;
+    if (e != ERR_OK)
+        return e;
+    log_info("unborn_removed", "core=%u group=%llu", c->number, (ull)group);
+    groups_of(c, groups);
+    return remove_renamed(groups, gone);
+}
+
 enum err split_prep_recover(struct core *c, uint64_t group, const char *path)
 {
     char file[3200], db[3200];
@@ -377,10 +411,7 @@ enum err split_prep_recover(struct core *c, uint64_t group, const char *path)
         return ERR_OK;
     log_info("unborn_removed", "core=%u group=%llu", c->number, (ull)group);
     char groups[3000], gone[3200];
-    snprintf(groups, sizeof groups, "%.2900s/groups", c->node->options.data_dir);
-    snprintf(gone, sizeof gone, "%.3100s.0.gone", path);
-    e = fs_rmdir_all(gone);
-    if (e == ERR_OK)
-        e = fs_rename(path, gone);
+    groups_of(c, groups);
+    e = move_aside(path, gone);
     return e == ERR_OK ? remove_renamed(groups, gone) : e;
 }

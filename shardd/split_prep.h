@@ -19,6 +19,7 @@
 #include "shardd/shard_change.h"
 
 struct core;
+struct engine_db;
 struct replica;
 
 /* A child as it begins. */
@@ -43,5 +44,10 @@ void split_prep_drop(struct replica *r);
 /* At start, and before the child is made: removes the group's directory if it is unborn. Blocking.
  */
 MUST_USE enum err split_prep_recover(struct core *c, uint64_t group, const char *path);
+/* Before a replica is made by an order: the same of one that could not be taken away when it was
+ * given up. Its database is open in *db, so no parent here still prepares it. ERR_NOT_FOUND: it is
+ * not unborn. Otherwise *db is closed. Blocking. */
+MUST_USE enum err split_prep_remove_open(struct core *c, uint64_t group, const char *path,
+                                         struct engine_db **db);
 
 #endif

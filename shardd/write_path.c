@@ -9,8 +9,6 @@
 #include "shardd/core.h"
 
 #define KEEP_ENTRY_CAPACITY (1 * MIB)
-#define TOO_LATE                                                                                   \
-    "too late to be known as a repetition: whether an earlier try was applied cannot be told"
 
 void write_path_init(struct write_path *w)
 {
@@ -70,7 +68,7 @@ static void answer_single(struct replica *r, struct request *request, const stru
     else if (o->err == ERR_WRONG_SHARD)
         router_refuse(r, request);
     else if (o->err == ERR_UNKNOWN_OUTCOME)
-        request_reply_error(request, o->err, TOO_LATE, 0, NULL);
+        request_reply_late(request, r->shard.time_ms);
     else
         request_reply_error(request, o->err, NULL, 0, NULL);
 }
@@ -110,6 +108,8 @@ void write_batch_result(struct replica *r, struct write_batch *b, uint32_t i,
     CHECK(items->next < items->n);
     items->item[items->next] =
         (struct msg_kv_item){.err = o->err, .result = {.version = o->version, .number = o->number}};
+    if (o->err == ERR_UNKNOWN_OUTCOME)
+        items->late_ms = r->shard.time_ms;
     if (i + 1 == w->first_op + w->n_ops)
         answer_many(r, w->request);
 }

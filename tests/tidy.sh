@@ -34,7 +34,7 @@ allowed() {
     placementd/plan) echo "common/base common/meta placementd" ;;
     client) echo "common/base common/meta common/wire" ;;
     client/ctl) echo "client common/base common/lin common/wire" ;;
-    client/bench) echo "client common/base" ;;
+    client/bench) echo "client client/ctl common/base" ;; # playground_file alone
     *) echo "*" ;;
     esac
 }

@@ -5,16 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/ctl/playground_file.h"
 #include "client/kvclient.h"
 
-#define DEFAULT_URL "kv://127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103"
 #define USAGE 2
 
 static const char help[] =
     "kvbench - load generator of shardkv\n"
     "\n"
     "usage: kvbench [--url kv://host:port,...] [options]\n"
-    "  --url URL          cluster (KV_URL; default: the playground's)\n"
+    "  --url URL          cluster (KV_URL; default: the playground in ./run)\n"
     "  --clients N        clients, each with --pipeline operations under way (64)\n"
     "  --pipeline N       operations under way per client (1)\n"
     "  --connections N    spread the clients over N client handles (1)\n"
@@ -305,9 +305,8 @@ static bool check(struct bench_options *o)
 
 int bench_options_parse(int argc, char **argv, struct bench_options *o, bool *exit_now)
 {
-    const char *url = getenv("KV_URL");
-    *o = (struct bench_options){.url = url ? url : DEFAULT_URL,
-                                .clients = 64,
+    bool damaged = false;
+    *o = (struct bench_options){.clients = 64,
                                 .pipeline = 1,
                                 .connections = 1,
                                 .reads = 50,
@@ -340,6 +339,12 @@ int bench_options_parse(int argc, char **argv, struct bench_options *o, bool *ex
     }
     if (!check(o))
         return USAGE;
+    if (!o->url)
+        o->url = playground_default_url(&damaged);
+    if (damaged) {
+        fprintf(stderr, "kvbench: run/playground.json is damaged. Name a cluster with --url\n");
+        return USAGE;
+    }
     *exit_now = false;
     return 0;
 }

@@ -5,9 +5,8 @@
 #include <unistd.h>
 
 #include "client/ctl/ctl.h"
-#include "client/ctl/playground.h"
+#include "client/ctl/playground_file.h"
 
-#define DEFAULT_URL "kv://127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103"
 #define CLOSE_MS 100u
 
 static void print_help(void)
@@ -80,22 +79,20 @@ static int global_option(struct ctl *ctl, int argc, char **argv, int i)
     return ok ? words : (ctl_usage(ctl, "", "%s does not know '%s'", names[k], value), -1);
 }
 
-/* Without --url and KV_URL: the playground in ./run, wherever it listens; else the usual ports. */
 static void default_url(struct ctl *ctl)
 {
-    static struct playground here; /* its URL is used to the end */
-    if (!ctl->url_given && access("run/playground.json", R_OK) == 0 &&
-        playground_open(ctl, "run", &here))
-        ctl->url = here.url;
+    bool damaged = false;
+    if (!ctl->url_given)
+        ctl->url = playground_default_url(&damaged);
+    if (damaged)
+        ctl_fail(ctl, CTL_SERVER, "CORRUPT", NULL, "run/playground.json is damaged");
 }
 
 int main(int argc, char **argv)
 {
     const char *url = getenv("KV_URL");
-    struct ctl ctl = {.url = url && url[0] ? url : DEFAULT_URL,
-                      .url_given = url && url[0],
-                      .timeout_ms = 5000,
-                      .color = want_color("auto")};
+    struct ctl ctl = {
+        .url = url, .url_given = url && url[0], .timeout_ms = 5000, .color = want_color("auto")};
     char **rest = calloc((size_t)argc + 1, sizeof(char *));
     int n = 0;
     bool literal = false; /* after "--" */

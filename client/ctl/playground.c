@@ -15,7 +15,6 @@
 
 #define STOP_MS 10000u
 #define KILL_MS 5000u
-#define ADDRESSES_SIZE 480u
 
 unsigned playground_count(const struct playground *pg)
 {
@@ -25,13 +24,6 @@ unsigned playground_count(const struct playground *pg)
 bool playground_is_member(const struct playground *pg, unsigned i)
 {
     return i < pg->members;
-}
-
-bool playground_is_gone(const struct playground *pg, unsigned i)
-{
-    char path[600];
-    snprintf(path, sizeof(path), "%s/p%u/removed", pg->dir, i + 1);
-    return playground_is_member(pg, i) && access(path, F_OK) == 0;
 }
 
 struct process playground_process(const struct playground *pg, unsigned i)
@@ -56,56 +48,6 @@ int playground_find(const struct playground *pg, const char *name)
     return -1;
 }
 
-/* The first `of` members of placementd, as far as they are there, "IP:PORT,...". */
-static void member_addresses(const struct playground *pg, unsigned offset, bool ids, unsigned of,
-                             char out[ADDRESSES_SIZE])
-{
-    size_t at = 0;
-    out[0] = '\0';
-    for (unsigned i = 0; i < of && at + 32 < ADDRESSES_SIZE; i++) {
-        if (playground_is_gone(pg, i))
-            continue;
-        at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "%s", at ? "," : "");
-        if (ids)
-            at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "%u=", i + 1);
-        at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "127.0.0.1:%u",
-                               pg->base_port + offset + i);
-    }
-}
-
-static void set_url(struct playground *pg)
-{
-    char list[ADDRESSES_SIZE];
-    member_addresses(pg, 101, false, pg->members, list);
-    snprintf(pg->url, sizeof(pg->url), "kv://%s", list);
-}
-
-static bool add_set(struct playground *pg, const char *text)
-{
-    const char *equals = strchr(text, '=');
-    if (!equals || !strchr(text, '.') || strlen(text) >= sizeof(pg->sets[0]))
-        return false;
-    size_t key = (size_t)(equals - text) + 1;
-    unsigned i = 0;
-    while (i < pg->n_sets && strncmp(pg->sets[i], text, key) != 0)
-        i++;
-    if (i == PLAYGROUND_SETS_MAX)
-        return false;
-    snprintf(pg->sets[i], sizeof(pg->sets[i]), "%s", text);
-    pg->n_sets += i == pg->n_sets;
-    return true;
-}
-
-static void load_sets(struct playground *pg, const json_t *list)
-{
-    pg->n_sets = 0;
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *text = json_string_value(json_array_get(list, i));
-        if (text)
-            (void)add_set(pg, text);
-    }
-}
-
 static bool set_is_for(const char *set, bool member)
 {
     if (strncmp(set, "log.", 4) == 0)
@@ -115,33 +57,10 @@ static bool set_is_for(const char *set, bool member)
 
 bool playground_load(const struct ctl *ctl, struct playground *pg)
 {
-    char path[600];
-    json_error_t error;
-    snprintf(path, sizeof(path), "%s/playground.json", pg->dir);
-    pg->exists = access(path, F_OK) == 0;
-    if (!pg->exists)
-        return true;
-    json_t *o = json_load_file(path, 0, &error);
-    int base, nodes, groups, cores, members = PLAYGROUND_MEMBERS, founders = PLAYGROUND_MEMBERS;
-    if (!o ||
-        json_unpack(o, "{s:i,s:i,s:i,s:i,s?i,s?i}", "base_port", &base, "nodes", &nodes, "groups",
-                    &groups, "cores", &cores, "placements", &members, "founders", &founders) != 0 ||
-        base < 1 || nodes < 1 || nodes > (int)PLAYGROUND_NODES_MAX || groups < 1 || cores < 1 ||
-        founders < 1 || members < founders || members > (int)PLAYGROUND_MEMBERS_MAX) {
-        json_decref(o);
-        ctl_fail(ctl, CTL_SERVER, "CORRUPT", NULL, "%s is damaged", path);
-        return false;
-    }
-    pg->base_port = (unsigned)base;
-    pg->nodes = (unsigned)nodes;
-    pg->groups = (unsigned)groups;
-    pg->cores = (unsigned)cores;
-    pg->members = pg->old_members = (unsigned)members;
-    pg->founders = (unsigned)founders;
-    load_sets(pg, json_object_get(o, "set"));
-    json_decref(o);
-    set_url(pg);
-    return true;
+    bool ok = playground_read(pg);
+    if (!ok)
+        ctl_fail(ctl, CTL_SERVER, "CORRUPT", NULL, "%s/playground.json is damaged", pg->dir);
+    return ok;
 }
 
 bool playground_save(const struct ctl *ctl, const struct playground *pg)
@@ -176,13 +95,13 @@ static bool program_path(const char *program, char *out, size_t n)
     return access(out, X_OK) == 0;
 }
 
-static void member_list(const struct playground *pg, unsigned i, char out[ADDRESSES_SIZE])
+static void member_list(const struct playground *pg, unsigned i, char out[PLAYGROUND_ADDRESSES])
 {
     size_t at = 0;
     out[0] = '\0';
-    for (unsigned k = 0; k < pg->members && at + 32 < ADDRESSES_SIZE; k++)
+    for (unsigned k = 0; k < pg->members && at + 32 < PLAYGROUND_ADDRESSES; k++)
         if (i < pg->founders ? k < pg->founders : k == i || !playground_is_gone(pg, k))
-            at += (size_t)snprintf(out + at, ADDRESSES_SIZE - at, "%s%u=127.0.0.1:%u",
+            at += (size_t)snprintf(out + at, PLAYGROUND_ADDRESSES - at, "%s%u=127.0.0.1:%u",
                                    at ? "," : "", k + 1, pg->base_port + 301 + k);
 }
 
@@ -203,7 +122,7 @@ static bool command_line_of(const struct ctl *ctl, const struct playground *pg, 
                             struct command_line *c)
 {
     struct process p = playground_process(pg, i);
-    char list[ADDRESSES_SIZE];
+    char list[PLAYGROUND_ADDRESSES];
     bool member = playground_is_member(pg, i);
     *c = (struct command_line){.argv = {p.program}, .n = 1};
     if (!program_path(p.program, c->path, sizeof(c->path))) {
@@ -221,7 +140,7 @@ static bool command_line_of(const struct ctl *ctl, const struct playground *pg, 
     if (member)
         member_list(pg, i, list);
     else
-        member_addresses(pg, 101, false, pg->members, list);
+        playground_addresses(pg, 101, false, pg->members, list);
     snprintf(c->set[4], sizeof(c->set[4]), "cluster.%s=%s", member ? "members" : "placement", list);
     snprintf(c->set[5], sizeof(c->set[5]), "listen.http=127.0.0.1:%u", p.http_port);
     for (unsigned k = 0; k < 6; k++)
@@ -513,21 +432,16 @@ static int settle(struct ctl *ctl, const struct asked *a, bool start, struct pla
     if (a->groups && !pg->exists)
         pg->groups = (unsigned)a->groups;
     for (unsigned i = 0; i < a->n_sets; i++)
-        if (!add_set(pg, a->sets[i]))
+        if (!playground_add_set(pg, a->sets[i]))
             return ctl_usage(ctl, "playground", "--set %s: want section.key=value, at most %u",
                              a->sets[i], PLAYGROUND_SETS_MAX);
-    set_url(pg);
+    playground_set_url(pg);
     return CTL_OK;
 }
 
 bool playground_open(const struct ctl *ctl, const char *dir, struct playground *pg)
 {
-    char real[PATH_MAX];
-    *pg = (struct playground){0};
-    if (!realpath(dir, real) || strlen(real) >= sizeof(pg->dir))
-        return false;
-    memcpy(pg->dir, real, strlen(real) + 1);
-    return playground_load(ctl, pg) && pg->exists;
+    return playground_at(dir, pg) && playground_load(ctl, pg) && pg->exists;
 }
 
 int cmd_playground(struct ctl *ctl, int argc, char **argv)

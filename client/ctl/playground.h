@@ -31,13 +31,28 @@ struct playground {
     char url[512];
 };
 
-/* Fills in what DIR/playground.json says. False: printed. */
+/* ---- playground_file.c ---- */
+#define PLAYGROUND_ADDRESSES 480u
+/* The one of directory `dir`, not read yet. False: there is no such directory. */
+bool playground_at(const char *dir, struct playground *pg);
+/* Fills in what DIR/playground.json says, if it is there. False: it is damaged. */
+bool playground_read(struct playground *pg);
+/* The first `of` members of placementd, as far as they are there, "IP:PORT,..."; `offset`: of their
+ * ports. */
+void playground_addresses(const struct playground *pg, unsigned offset, bool ids, unsigned of,
+                          char out[PLAYGROUND_ADDRESSES]);
+void playground_set_url(struct playground *pg);
+/* False: it is no section.key=value, or one too many. */
+bool playground_add_set(struct playground *pg, const char *text);
+/* A member of placementd that was removed from it. */
+bool playground_is_gone(const struct playground *pg, unsigned i);
+
+/* ---- playground.c ---- */
+/* playground_read(). False: printed. */
 bool playground_load(const struct ctl *ctl, struct playground *pg);
 bool playground_save(const struct ctl *ctl, const struct playground *pg);
 unsigned playground_count(const struct playground *pg);
 bool playground_is_member(const struct playground *pg, unsigned i);
-/* A member of placementd that was removed from it. */
-bool playground_is_gone(const struct playground *pg, unsigned i);
 /* i from 0: the members of placementd first, then the nodes. */
 struct process playground_process(const struct playground *pg, unsigned i);
 /* The index of the process of that name, or -1. */

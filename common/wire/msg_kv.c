@@ -324,13 +324,15 @@ void msg_kv_put_op(struct buf *items, const struct msg_kv_request *op)
 
 /* ---- results ---- */
 
-static void put_extra(struct buf *b, bool has_ttl, uint64_t ttl_ms, uint64_t at)
+static void put_extra(struct buf *b, bool has_ttl, uint64_t ttl_ms, struct msg_kv_extra extra)
 {
-    mp_put_map(b, 0u + has_ttl + (at != 0));
+    mp_put_map(b, 0u + has_ttl + (extra.at != 0) + (extra.time_ms != 0));
     if (has_ttl)
         put_named_uint(b, "ttl", ttl_ms);
-    if (at)
-        put_named_uint(b, "at", at);
+    if (extra.at)
+        put_named_uint(b, "at", extra.at);
+    if (extra.time_ms)
+        put_named_uint(b, "time", extra.time_ms);
 }
 
 void msg_kv_put_get_result(struct buf *b, uint32_t msgid, const struct msg_kv_result *r)
@@ -341,7 +343,7 @@ void msg_kv_put_get_result(struct buf *b, uint32_t msgid, const struct msg_kv_re
     mp_put_bin(b, r->value);
     mp_put_uint(b, r->version);
     if (extra)
-        put_extra(b, r->has_ttl, r->ttl_ms, r->at);
+        put_extra(b, r->has_ttl, r->ttl_ms, (struct msg_kv_extra){.at = r->at});
 }
 
 void msg_kv_put_version(struct buf *b, uint32_t msgid, uint64_t version)
@@ -359,7 +361,7 @@ void msg_kv_put_number(struct buf *b, uint32_t msgid, uint64_t version, int64_t 
     mp_put_int(b, number);
 }
 
-static void read_extra(struct mp_reader *r, struct msg_kv_result *v)
+static void read_extra(struct mp_reader *r, struct msg_kv_result *v, struct msg_kv_extra *extra)
 {
     for (uint32_t n = mp_get_map(r); n > 0 && !r->bad; n--) {
         struct slice key = mp_get_str(r);
@@ -367,7 +369,9 @@ static void read_extra(struct mp_reader *r, struct msg_kv_result *v)
             v->has_ttl = true;
             v->ttl_ms = mp_get_uint(r);
         } else if (key_is(key, "at")) {
-            v->at = mp_get_uint(r);
+            extra->at = mp_get_uint(r);
+        } else if (key_is(key, "time")) {
+            extra->time_ms = mp_get_uint(r);
         } else {
             mp_skip(r);
         }
@@ -378,6 +382,7 @@ enum err msg_kv_decode_result(enum kv_method method, struct slice raw, struct ms
 {
     struct mp_reader r = mp_reader_of(raw);
     struct msg_kv_result v = {0};
+    struct msg_kv_extra extra = {0};
     uint32_t plain = method == KV_METHOD_GET || method == KV_METHOD_INCR ? 2 : 1;
     uint32_t n = mp_get_array(&r);
     if (r.bad || n < plain)
@@ -388,7 +393,8 @@ enum err msg_kv_decode_result(enum kv_method method, struct slice raw, struct ms
     if (method == KV_METHOD_INCR)
         v.number = mp_get_int(&r);
     if (method == KV_METHOD_GET && n > plain) {
-        read_extra(&r, &v);
+        read_extra(&r, &v, &extra);
+        v.at = extra.at;
         plain++;
     }
     for (uint32_t i = plain; i < n && !r.bad; i++) /* a newer server may say more */
@@ -426,9 +432,9 @@ void msg_kv_put_item(struct buf *b, enum kv_method method, const struct msg_kv_i
         mp_put_nil(b);
 }
 
-void msg_kv_end_items(struct buf *b, uint64_t at)
+void msg_kv_end_items(struct buf *b, struct msg_kv_extra extra)
 {
-    put_extra(b, false, 0, at);
+    put_extra(b, false, 0, extra);
 }
 
 void msg_kv_next_item(enum kv_method method, struct mp_reader *r, struct msg_kv_item *out)
@@ -458,10 +464,11 @@ void msg_kv_next_item(enum kv_method method, struct mp_reader *r, struct msg_kv_
 }
 
 enum err msg_kv_decode_items(enum kv_method method, struct slice raw, uint32_t n,
-                             struct mp_reader *items, uint64_t *at)
+                             struct mp_reader *items, struct msg_kv_extra *extra)
 {
     struct mp_reader r = mp_reader_of(raw);
-    struct msg_kv_result extra = {0};
+    struct msg_kv_result ignored = {0};
+    struct msg_kv_extra found = {0};
     struct msg_kv_item item;
     uint32_t fields = mp_get_array(&r);
     if (fields < 1 || mp_get_array(&r) != n)
@@ -470,13 +477,13 @@ enum err msg_kv_decode_items(enum kv_method method, struct slice raw, uint32_t n
     for (uint32_t i = 0; i < n && !r.bad; i++)
         msg_kv_next_item(method, &r, &item);
     if (fields > 1 && !r.bad)
-        read_extra(&r, &extra);
+        read_extra(&r, &ignored, &found);
     for (uint32_t i = 2; i < fields && !r.bad; i++)
         mp_skip(&r);
     enum err err = done(&r);
     if (err == ERR_OK) {
         *items = first;
-        *at = extra.at;
+        *extra = found;
     }
     return err;
 }

@@ -11,7 +11,7 @@
  *   kv.touch   [key, {opts}?]         -> [version]     sets the expiry to "ttl", without it none;
  *                                        or error NOT_FOUND
  *   kv.mget    [[key...], {opts}?]    -> [[[code, version, value, ttl]...], {extra}?]
- *   kv.batch   [[op...], {opts}?]     -> [[[code, version, number]...]]
+ *   kv.batch   [[op...], {opts}?]     -> [[[code, version, number]...], {extra}?]
  *              op: ["put", key, value, {opts}?], ["delete", key, {opts}?],
  *                  ["incr", key, delta, {opts}?], ["touch", key, {opts}?]
  *
@@ -23,7 +23,9 @@
  *   "sid"  bin16, the client's session; "seq" n >= 1, the number of this write in it; "ack": the
  *          results of all below it are not asked for again; "unt": ms since 1970 by the log's time,
  *          until when a repetition of this write is known as one, the same in each repetition. All
- *          or none. Past "unt", below an "ack" that was seen: UNKNOWN_OUTCOME, never applied twice.
+ *          or none. Past "unt", below an "ack" that was seen: UNKNOWN_OUTCOME, never applied twice,
+ *          and by this request surely not at all; the hint "time" (kv.batch: extra) says so: the
+ *          log's time, ms since 1970, to which the "unt" of another write should be related
  *          In kv.batch each op has a "seq" of its own, the others stand in the batch's opts
  *   "all"  true: all ops of the batch or none; its keys must be of one slot
  *   "rd"   read level (enum kv_read_level), "tok": session: the position that must have been
@@ -122,14 +124,18 @@ struct msg_kv_item {
     enum err err;
     struct msg_kv_result result; /* mget: value and ttl; batch: number; both: version */
 };
+struct msg_kv_extra {
+    uint64_t at;      /* mget; 0: not told */
+    uint64_t time_ms; /* batch: that of the log, if an item came too late for it; else 0 */
+};
 /* A whole response: begin, n items, end. `method` MGET or BATCH. */
 void msg_kv_begin_items(struct buf *b, uint32_t msgid, uint32_t n);
 void msg_kv_put_item(struct buf *b, enum kv_method method, const struct msg_kv_item *item);
-void msg_kv_end_items(struct buf *b, uint64_t at); /* at 0: not told */
+void msg_kv_end_items(struct buf *b, struct msg_kv_extra extra);
 /* Untrusted. Checks all; then `n` times msg_kv_next_item() with *items. ERR_BAD_REQUEST, also if
  * there are not `n` of them. */
 MUST_USE enum err msg_kv_decode_items(enum kv_method method, struct slice raw, uint32_t n,
-                                      struct mp_reader *items, uint64_t *at);
+                                      struct mp_reader *items, struct msg_kv_extra *extra);
 void msg_kv_next_item(enum kv_method method, struct mp_reader *items, struct msg_kv_item *out);
 
 struct msg_hello {

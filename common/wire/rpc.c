@@ -108,6 +108,8 @@ static void rpc_read_hint(struct mp_reader *r, struct rpc_error *e)
         e->version = mp_get_uint(r);
     } else if (key_is(key, "at")) {
         e->at = mp_get_uint(r);
+    } else if (key_is(key, "time")) {
+        e->time_ms = mp_get_uint(r);
     } else if (key_is(key, "map")) {
         e->map = mp_get_raw(r);
     } else {
@@ -166,7 +168,7 @@ static void rpc_put_hints(struct buf *b, const struct rpc_error *e)
 {
     bool epoch = e->epoch_range || e->epoch_members;
     mp_put_map(b, 0u + (e->leader != 0) + (e->retry_ms != 0) + epoch + (e->map.n != 0) +
-                      (e->version != 0) + (e->at != 0));
+                      (e->version != 0) + (e->at != 0) + (e->time_ms != 0));
     if (e->leader) {
         mp_put_str(b, "leader");
         mp_put_uint(b, e->leader);
@@ -188,6 +190,10 @@ static void rpc_put_hints(struct buf *b, const struct rpc_error *e)
     if (e->at) {
         mp_put_str(b, "at");
         mp_put_uint(b, e->at);
+    }
+    if (e->time_ms) {
+        mp_put_str(b, "time");
+        mp_put_uint(b, e->time_ms);
     }
     if (e->map.n) {
         mp_put_str(b, "map");

@@ -3,8 +3,8 @@
  *
  * An error is nil or [number, "NAME", "text", flags, {hints}]; flags bit 0: maybe applied. Hints:
  * "leader" (node id), "slot", "epoch" ([range, members]), "retry_ms", "map" (a piece of the map,
- * msg_map.h), "ver" (the key's version where a condition failed), "at" (see msg_kv.h). All hints
- * are optional; unknown ones are ignored. Thread: any, pure.  Depends on: skim, mp. */
+ * msg_map.h), "ver" (the key's version where a condition failed), "at" and "time" (see msg_kv.h).
+ * All hints are optional; unknown ones are ignored. Thread: any, pure.  Depends on: skim, mp. */
 #ifndef WIRE_RPC_H
 #define WIRE_RPC_H
 
@@ -34,6 +34,7 @@ struct rpc_error {
     uint32_t epoch_range, epoch_members; /* 0, 0: none */
     uint64_t version;                    /* present one of the key; 0: absent, or not told */
     uint64_t at;                         /* position of the shard; 0: not told */
+    uint64_t time_ms;                    /* by the shard's log; 0: not told */
     struct slice map;                    /* raw; n == 0: none. Borrowed */
 };
 

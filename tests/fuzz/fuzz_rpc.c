@@ -36,12 +36,12 @@ static void try_items(enum kv_method method, struct slice raw)
 {
     struct mp_reader r = mp_reader_of(raw);
     struct msg_kv_item item;
-    uint64_t at;
+    struct msg_kv_extra extra;
     (void)mp_get_array(&r);
     uint32_t n = mp_get_array(&r); /* as many as it says, and one more */
     if (!r.bad && n < LIMIT_BATCH)
-        CHECK(msg_kv_decode_items(method, raw, n + 1, &r, &at) != ERR_OK);
-    if (r.bad || n > LIMIT_BATCH || msg_kv_decode_items(method, raw, n, &r, &at) != ERR_OK)
+        CHECK(msg_kv_decode_items(method, raw, n + 1, &r, &extra) != ERR_OK);
+    if (r.bad || n > LIMIT_BATCH || msg_kv_decode_items(method, raw, n, &r, &extra) != ERR_OK)
         return;
     for (uint32_t i = 0; i < n; i++) {
         msg_kv_next_item(method, &r, &item);

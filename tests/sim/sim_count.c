@@ -147,7 +147,7 @@ static bool read_answer(const struct op *o, const struct rpc_message *m, struct 
     struct rpc_error e;
     struct msg_kv_result r;
     struct mp_reader items;
-    uint64_t at;
+    struct msg_kv_extra extra;
     if (m->error.n > 0) {
         rpc_get_error(m->error, &e);
         sim_log("seq %llu %s: %s (%s)", (ull)o->seq, o->key[0], err_name(e.err), e.text);
@@ -157,7 +157,7 @@ static bool read_answer(const struct op *o, const struct rpc_message *m, struct 
         return is_definite(e.err);
     }
     if (o->kind == PAIR) {
-        CHECK(msg_kv_decode_items(KV_METHOD_BATCH, m->result, 2, &items, &at) == ERR_OK);
+        CHECK(msg_kv_decode_items(KV_METHOD_BATCH, m->result, 2, &items, &extra) == ERR_OK);
         for (unsigned i = 0; i < 2; i++) {
             struct msg_kv_item item;
             msg_kv_next_item(KV_METHOD_BATCH, &items, &item);

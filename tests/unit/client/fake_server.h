@@ -76,7 +76,7 @@ static inline void serve_items(uint32_t msgid, const struct msg_kv_request *q, s
                 .err = q->n && q->method == KV_METHOD_MGET ? ERR_NOT_FOUND : ERR_CONDITION_FAILED};
         msg_kv_put_item(out, q->method, &item);
     }
-    msg_kv_end_items(out, 0);
+    msg_kv_end_items(out, (struct msg_kv_extra){0});
 }
 
 /* Knows every key but those that begin with '-': the value is the key, its time to live 5 s. False:

@@ -200,7 +200,7 @@ static void serve_items(const struct asked *a, const struct shard_desc *s, struc
             r = (struct msg_kv_item){.err = ERR_UNKNOWN_OUTCOME}; /* it was applied */
         msg_kv_put_item(b, a->q.method, &r);
     }
-    msg_kv_end_items(b, a->q.level ? 1000 : 0);
+    msg_kv_end_items(b, (struct msg_kv_extra){.at = a->q.level ? 1000 : 0});
 }
 
 static void serve_single(const struct asked *a, struct buf *b)
@@ -488,7 +488,7 @@ START_TEST(all_or_nothing_stays_together)
         struct msg_kv_item r = {.err = i == 7 ? ERR_CONDITION_FAILED : ERR_NOT_APPLIED};
         msg_kv_put_item(&b, KV_METHOD_BATCH, &r);
     }
-    msg_kv_end_items(&b, 0);
+    msg_kv_end_items(&b, (struct msg_kv_extra){0});
     feed(a.conn, &b);
     ck_assert_uint_eq(call.done, 1);
     for (int i = 0; i < 20; i++)
@@ -506,7 +506,7 @@ START_TEST(malformed_answers)
     msg_kv_begin_items(&b, a.msgid, 19);
     for (int i = 0; i < 19; i++)
         msg_kv_put_item(&b, a.q.method, &(struct msg_kv_item){.err = ERR_NOT_FOUND});
-    msg_kv_end_items(&b, 0);
+    msg_kv_end_items(&b, (struct msg_kv_extra){0});
     feed(a.conn, &b);
     ck_assert_uint_eq(call.done, 1);
     for (int i = 0; i < 20; i++) {

@@ -226,6 +226,7 @@ struct answer_seen {
     int64_t number;
     uint64_t present; /* of a failed condition */
     uint64_t at;      /* of a read */
+    uint64_t time_ms; /* of a write that came too late */
     bool has_ttl;
     uint64_t ttl_ms;
     uint32_t n_items; /* batch, mget: the first 16; their values are gone but for the size */
@@ -260,11 +261,15 @@ static struct answer_seen client_take(struct client *c, enum kv_method method)
         }
         a.present = e.version;
         a.at = e.at;
+        a.time_ms = e.time_ms;
     } else if (method == KV_METHOD_BATCH || method == KV_METHOD_MGET) {
         struct mp_reader items = mp_reader_of(m.result), raw;
+        struct msg_kv_extra extra;
         mp_get_array(&items);
         a.n_items = mp_get_array(&items);
-        ck_assert_int_eq(msg_kv_decode_items(method, m.result, a.n_items, &raw, &a.at), ERR_OK);
+        ck_assert_int_eq(msg_kv_decode_items(method, m.result, a.n_items, &raw, &extra), ERR_OK);
+        a.at = extra.at;
+        a.time_ms = extra.time_ms;
         for (uint32_t i = 0; i < a.n_items && i < 16; i++)
             msg_kv_next_item(method, &raw, &a.item[i]);
     } else {

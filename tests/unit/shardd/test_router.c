@@ -124,7 +124,11 @@ static enum err session_err(uint64_t seq, uint64_t ack, int64_t ahead_ms)
     struct msg_kv_request m = in_session(put_of("k", "1"), seq);
     m.session.ack = ack;
     m.session.until_ms = (uint64_t)((int64_t)time(NULL) * 1000 + ahead_ms);
-    return client_call(&c, m).err;
+    struct answer_seen a = client_call(&c, m);
+    ck_assert_int_eq(a.err == ERR_UNKNOWN_OUTCOME, a.time_ms != 0);
+    if (a.time_ms) /* the log's: the clock of the wall, at the last write */
+        ck_assert(a.time_ms > m.session.until_ms && a.time_ms <= m.session.until_ms + 30000);
+    return a.err;
 }
 
 START_TEST(sessions_that_are_refused)
@@ -236,6 +240,23 @@ static void session_batch(struct many *m)
     add(m, numbered(incr_of("{t}b", 1), 2));
 }
 
+START_TEST(a_batch_that_comes_too_late)
+{
+    struct many m = {0};
+    uint64_t now = (uint64_t)time(NULL) * 1000;
+    session_batch(&m);
+    m.request.session.until_ms = now - 5000;
+    struct answer_seen a = run(&m);
+    ck_assert_int_eq(a.item[0].err, ERR_UNKNOWN_OUTCOME);
+    ck_assert_int_eq(a.item[1].err, ERR_UNKNOWN_OUTCOME);
+    ck_assert(a.time_ms >= now && a.time_ms <= now + 30000);
+    session_batch(&m);
+    a = run(&m);
+    ck_assert(a.item[0].err == ERR_OK && a.item[0].result.number == 1); /* nothing was done */
+    ck_assert_uint_eq(a.time_ms, 0);
+}
+END_TEST
+
 START_TEST(all_or_nothing)
 {
     struct many m = {0};
@@ -341,6 +362,7 @@ int main(void)
     tcase_add_test(t, sessions_that_are_refused);
     tcase_add_test(t, too_many_sessions);
     tcase_add_test(t, a_batch_has_a_result_for_each);
+    tcase_add_test(t, a_batch_that_comes_too_late);
     tcase_add_test(t, all_or_nothing);
     tcase_add_test(t, others_are_told);
     tcase_add_test(t, large_batches);

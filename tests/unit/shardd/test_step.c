@@ -3,6 +3,7 @@
 #include "shardd/step.h"
 
 #include "shardd/describe.h"
+#include "shardd/replica_stamp.h"
 #include "tests/unit/shardd/core_world.h"
 
 static struct world w;
@@ -245,6 +246,50 @@ START_TEST(an_order_that_comes_late)
 }
 END_TEST
 
+/* As a split leaves it that was given up when the disk refused to rename it: a database without an
+ * identity; *arg: with the file that says so. */
+static void leave_unborn(struct world *world, void *arg)
+{
+    char dir[700], path[800], msg[256];
+    struct engine_db *db;
+    snprintf(dir, sizeof dir, "%s/groups/5", world->dir);
+    ck_assert_int_eq(fs_mkdir(dir), ERR_OK);
+    snprintf(path, sizeof path, "%s/db", dir);
+    ck_assert_int_eq(engine_open(world->node.engine, path, true, &db, msg, sizeof msg), ERR_OK);
+    struct engine_batch *b = engine_batch_create();
+    engine_batch_put(b, slice_str("d-something"), slice_str("left"));
+    ck_assert_int_eq(engine_write(db, b), ERR_OK);
+    engine_batch_destroy(b);
+    ck_assert_int_eq(engine_flush(db), ERR_OK);
+    engine_close(db);
+    ck_assert_int_eq(replica_stamp_write(dir, world->core->wal_id, 50), ERR_OK);
+    snprintf(path, sizeof path, "%s/unborn", dir);
+    if (*(bool *)arg)
+        ck_assert_int_eq(fs_write_file(path, slice_of("", 0)), ERR_OK);
+}
+
+START_TEST(a_join_where_a_child_was_left_unborn)
+{
+    bool unborn = _i == 0;
+    struct msg_step join = join_of(5, 50);
+    world_call(&w, leave_unborn, &unborn);
+    world_call(&w, run_step, &join);
+    if (!unborn) { /* whatever it is, it is not for us to remove */
+        usleep(300000);
+        ck_assert(!see(5).there);
+        return;
+    }
+    struct seen s = wait_there(5, true);
+    check_joining(&s, 50);
+    world_close(&w);
+    world_open(&w);
+    world_wait_leader(&w);
+    s = see(5);
+    ck_assert(s.there);
+    check_joining(&s, 50);
+}
+END_TEST
+
 static void rename_in(const char *from, const char *to)
 {
     char a[700], b[700];
@@ -360,6 +405,7 @@ int main(void)
     tcase_add_test(t, a_joiner_waits_over_restarts);
     tcase_add_test(t, a_destroyed_replica_stays_gone);
     tcase_add_test(t, an_order_that_comes_late);
+    tcase_add_loop_test(t, a_join_where_a_child_was_left_unborn, 0, 2);
     tcase_add_test(t, a_removal_that_was_cut_short);
     tcase_add_test(t, a_wal_that_was_wiped);
     tcase_add_test(t, the_pace_of_snapshots);

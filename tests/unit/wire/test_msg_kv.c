@@ -445,17 +445,19 @@ START_TEST(items_round_trip)
         enum kv_method method = (enum kv_method)many;
         const struct msg_kv_item *in = many == KV_METHOD_MGET ? got : done;
         struct mp_reader r;
-        uint64_t at;
+        struct msg_kv_extra extra;
         buf_clear(&b);
         msg_kv_begin_items(&b, 1, 4);
         for (int i = 0; i < 4; i++)
             msg_kv_put_item(&b, method, &in[i]);
-        msg_kv_end_items(&b, many == KV_METHOD_MGET ? 55 : 0);
+        msg_kv_end_items(&b, many == KV_METHOD_MGET ? (struct msg_kv_extra){.at = 55}
+                                                    : (struct msg_kv_extra){.time_ms = 66});
         struct slice raw = whole().result;
-        ck_assert_int_eq(msg_kv_decode_items(method, raw, 3, &r, &at), ERR_BAD_REQUEST);
-        ck_assert_int_eq(msg_kv_decode_items(method, raw, 5, &r, &at), ERR_BAD_REQUEST);
-        ck_assert_int_eq(msg_kv_decode_items(method, raw, 4, &r, &at), ERR_OK);
-        ck_assert_uint_eq(at, many == KV_METHOD_MGET ? 55 : 0);
+        ck_assert_int_eq(msg_kv_decode_items(method, raw, 3, &r, &extra), ERR_BAD_REQUEST);
+        ck_assert_int_eq(msg_kv_decode_items(method, raw, 5, &r, &extra), ERR_BAD_REQUEST);
+        ck_assert_int_eq(msg_kv_decode_items(method, raw, 4, &r, &extra), ERR_OK);
+        ck_assert_uint_eq(extra.at, many == KV_METHOD_MGET ? 55 : 0);
+        ck_assert_uint_eq(extra.time_ms, many == KV_METHOD_BATCH ? 66 : 0);
         for (int i = 0; i < 4; i++) {
             struct msg_kv_item item;
             msg_kv_next_item(method, &r, &item);
@@ -467,7 +469,7 @@ START_TEST(items_round_trip)
             ck_assert_uint_eq(item.result.ttl_ms, in[i].result.ttl_ms);
         }
         for (size_t cut = 0; cut < raw.n; cut++)
-            ck_assert_int_eq(msg_kv_decode_items(method, slice_of(raw.p, cut), 4, &r, &at),
+            ck_assert_int_eq(msg_kv_decode_items(method, slice_of(raw.p, cut), 4, &r, &extra),
                              ERR_BAD_REQUEST);
     }
 }

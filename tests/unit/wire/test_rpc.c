@@ -81,6 +81,7 @@ START_TEST(error_with_all_hints)
                           .retry_ms = 50,
                           .epoch_range = 4,
                           .epoch_members = 5,
+                          .time_ms = 1700000000000,
                           .map = slice_str("\x81\xa1x\x01")};
     struct rpc_error got;
     rpc_put_error(&b, 9, &e);
@@ -94,6 +95,7 @@ START_TEST(error_with_all_hints)
     ck_assert_uint_eq(got.retry_ms, 50);
     ck_assert_uint_eq(got.epoch_range, 4);
     ck_assert_uint_eq(got.epoch_members, 5);
+    ck_assert_uint_eq(got.time_ms, 1700000000000);
     ck_assert(slice_eq(got.map, e.map));
 }
 END_TEST
