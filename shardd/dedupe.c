@@ -9,7 +9,9 @@
 #include "shardd/shard_bug.h"
 
 #define BUCKETS_FIRST 16u
-#define SWEEP_BUCKETS 4u /* looked at after each command */
+#define SWEEP_EVERY_MS                                                                             \
+    100u                /* of the log's time: after a command a part of the table is looked at, */
+#define SWEEP_PARTS 64u /* so much of it; in between it costs nothing, not even the cache */
 #define HAS_NUMBER 0x80u
 #define RESULT_SIZE 23u
 #define KEPT_MANY 256u /* memory for more is given back when it is not needed any more */
@@ -50,6 +52,7 @@ struct dedupe {
     struct session **bucket;
     uint32_t n_buckets, n_sessions, n_results;
     uint32_t swept;
+    uint64_t swept_ms;
     struct session *last; /* found last */
     struct buf dirty;     /* struct dirty each */
     uint64_t commands;
@@ -282,6 +285,7 @@ void dedupe_clear(struct dedupe *d)
         }
     }
     d->n_sessions = d->n_results = d->swept = 0;
+    d->swept_ms = 0;
     d->last = NULL;
     buf_clear(&d->dirty);
 }
@@ -411,6 +415,15 @@ static void sweep_bucket(struct dedupe *d, uint32_t i, uint64_t time_ms, bool re
     }
 }
 
+static void sweep_some(struct dedupe *d, uint64_t time_ms)
+{
+    if (time_ms < d->swept_ms + SWEEP_EVERY_MS)
+        return;
+    d->swept_ms = time_ms;
+    for (uint32_t i = 0; i <= d->n_buckets / SWEEP_PARTS; i++)
+        sweep_bucket(d, d->swept++ & (d->n_buckets - 1), time_ms, false);
+}
+
 void dedupe_store(struct dedupe *d, uint64_t group, uint16_t first_slot, uint64_t time_ms,
                   struct engine_batch *batch)
 {
@@ -422,8 +435,7 @@ void dedupe_store(struct dedupe *d, uint64_t group, uint16_t first_slot, uint64_
         put_row(d, dirty[i].session, dirty[i].chunk, group, first_slot, batch);
     buf_clear(&d->dirty);
     d->commands++;
-    for (unsigned i = 0; i < SWEEP_BUCKETS; i++)
-        sweep_bucket(d, d->swept++ & (d->n_buckets - 1), time_ms, false);
+    sweep_some(d, time_ms);
 }
 
 struct loading {
