@@ -246,9 +246,8 @@ void request_reply_condition(struct request *r, uint64_t version)
     struct rpc_error error = {.err = ERR_CONDITION_FAILED, .version = version};
     struct answer a;
     char text[96];
-    snprintf(text, sizeof text, "the condition does not hold: the key's version is %llu",
-             (unsigned long long)version);
-    set_text(&error, version ? text : "the condition does not hold: there is no such key");
+    snprintf(text, sizeof text, "the key's version is %llu", (unsigned long long)version);
+    set_text(&error, version ? text : "there is no such key");
     answer_begin(&a, r->session, r->remote_session);
     rpc_put_error(a.out, r->msgid, &error);
     answer_end(&a, r->core, r->remote_core);
