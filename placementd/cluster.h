@@ -219,6 +219,9 @@ MUST_USE enum err cluster_decode(struct slice in, struct cluster *out);
 /* Shared by the state and its commands. */
 void cluster_put_text(struct buf *b, const char *s);
 void cluster_get_text(struct cursor *c, char *out, size_t cap);
+/* What a node tells of itself when it registers. Bad without a name. */
+void cluster_put_told(struct buf *b, const struct cluster_node *n);
+void cluster_get_told(struct cursor *c, struct cluster_node *n);
 void cluster_put_desc(struct buf *b, const struct shard_desc *d);
 /* Refuses (bad) slots, counts and ids out of range, and a replica or node given twice. */
 void cluster_get_desc(struct cursor *c, struct shard_desc *d);

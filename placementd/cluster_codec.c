@@ -200,11 +200,8 @@ static void get_finished(struct cursor *c, struct cluster_finished *f)
         c->bad = true;
 }
 
-static void put_node(struct buf *b, const struct cluster_node *n)
+void cluster_put_told(struct buf *b, const struct cluster_node *n)
 {
-    buf_u32(b, n->id);
-    buf_u8(b, n->state);
-    buf_u64(b, n->maintenance_until_ms);
     buf_u64(b, n->incarnation);
     buf_u16(b, n->cores);
     cluster_put_text(b, n->name);
@@ -214,12 +211,8 @@ static void put_node(struct buf *b, const struct cluster_node *n)
     cluster_put_text(b, n->peer_addr);
 }
 
-static void get_node(struct cursor *c, struct cluster_node *n)
+void cluster_get_told(struct cursor *c, struct cluster_node *n)
 {
-    memset(n, 0, sizeof(*n));
-    n->id = cursor_u32(c);
-    n->state = cursor_u8(c);
-    n->maintenance_until_ms = cursor_u64(c);
     n->incarnation = cursor_u64(c);
     n->cores = cursor_u16(c);
     cluster_get_text(c, n->name, sizeof(n->name));
@@ -227,7 +220,26 @@ static void get_node(struct cursor *c, struct cluster_node *n)
     cluster_get_text(c, n->host, sizeof(n->host));
     cluster_get_text(c, n->client_addr, sizeof(n->client_addr));
     cluster_get_text(c, n->peer_addr, sizeof(n->peer_addr));
-    if (n->state < CLUSTER_NODE_IN || n->state > CLUSTER_NODE_REMOVED || !n->name[0])
+    if (!n->name[0])
+        c->bad = true;
+}
+
+static void put_node(struct buf *b, const struct cluster_node *n)
+{
+    buf_u32(b, n->id);
+    buf_u8(b, n->state);
+    buf_u64(b, n->maintenance_until_ms);
+    cluster_put_told(b, n);
+}
+
+static void get_node(struct cursor *c, struct cluster_node *n)
+{
+    memset(n, 0, sizeof(*n));
+    n->id = cursor_u32(c);
+    n->state = cursor_u8(c);
+    n->maintenance_until_ms = cursor_u64(c);
+    cluster_get_told(c, n);
+    if (n->state < CLUSTER_NODE_IN || n->state > CLUSTER_NODE_REMOVED)
         c->bad = true;
 }
 

@@ -14,17 +14,6 @@ bool cluster_test_any_epoch;
 
 /* ---- encoding ---- */
 
-static void put_node(struct buf *b, const struct cluster_node *n)
-{
-    buf_u64(b, n->incarnation);
-    buf_u16(b, n->cores);
-    cluster_put_text(b, n->name);
-    cluster_put_text(b, n->zone);
-    cluster_put_text(b, n->host);
-    cluster_put_text(b, n->client_addr);
-    cluster_put_text(b, n->peer_addr);
-}
-
 static void put_created(struct buf *out, const struct cluster_command *c)
 {
     buf_u32(out, c->n_created);
@@ -49,7 +38,7 @@ void cluster_command_encode(const struct cluster_command *c, struct buf *out)
         break;
     case CLUSTER_CMD_REJOIN:
         buf_u32(out, c->node.id);
-        put_node(out, &c->node);
+        cluster_put_told(out, &c->node);
         break;
     case CLUSTER_CMD_LOST:
         buf_u32(out, c->n_lost);
@@ -58,7 +47,7 @@ void cluster_command_encode(const struct cluster_command *c, struct buf *out)
         put_created(out, c);
         break;
     case CLUSTER_CMD_REGISTER:
-        put_node(out, &c->node);
+        cluster_put_told(out, &c->node);
         break;
     case CLUSTER_CMD_LAYOUT:
     case CLUSTER_CMD_GROUP:
@@ -108,14 +97,8 @@ void cluster_command_encode(const struct cluster_command *c, struct buf *out)
 
 static void get_node(struct cursor *c, struct cluster_node *n)
 {
-    n->incarnation = cursor_u64(c);
-    n->cores = cursor_u16(c);
-    cluster_get_text(c, n->name, sizeof(n->name));
-    cluster_get_text(c, n->zone, sizeof(n->zone));
-    cluster_get_text(c, n->host, sizeof(n->host));
-    cluster_get_text(c, n->client_addr, sizeof(n->client_addr));
-    cluster_get_text(c, n->peer_addr, sizeof(n->peer_addr));
-    if (!n->name[0] || n->incarnation == 0)
+    cluster_get_told(c, n);
+    if (n->incarnation == 0)
         c->bad = true;
 }
 
