@@ -43,6 +43,14 @@ struct apply {
     uint32_t n_buckets;
 };
 
+/* The ops of a command, read some at a time: what they will touch is loaded together. */
+struct source {
+    struct command_reader reader;
+    struct command_op op[DEDUPE_PREFETCH];
+    uint32_t n, at;
+    enum err err; /* behind the last one */
+};
+
 enum err apply_needs_engine(struct slice payload, bool *out)
 {
     struct command_reader r;
@@ -320,6 +328,33 @@ static enum err apply_op(struct apply *a, uint32_t i, const struct command_op *o
     return ERR_OK;
 }
 
+/* ---- reading ---- */
+
+static void refill(struct apply *a, struct source *s)
+{
+    const uint8_t *sids[DEDUPE_PREFETCH];
+    uint32_t n_sids = 0;
+    s->n = s->at = 0;
+    while (s->n < DEDUPE_PREFETCH && s->reader.left > 0 && s->err == ERR_OK) {
+        struct command_op *op = &s->op[s->n];
+        s->err = command_next(&s->reader, op);
+        if (s->err != ERR_OK)
+            break;
+        s->n++;
+        if (op->flags & COMMAND_SESSION && (n_sids == 0 || sids[n_sids - 1] != op->sid))
+            sids[n_sids++] = op->sid;
+    }
+    dedupe_prefetch(a->dedupe, sids, n_sids);
+}
+
+/* The next op, valid until the next call; NULL at the end, which is good if s->err says so. */
+static const struct command_op *next_op(struct apply *a, struct source *s)
+{
+    if (s->at == s->n)
+        refill(a, s);
+    return s->at < s->n ? &s->op[s->at++] : NULL;
+}
+
 /* ---- a run ---- */
 
 struct run {
@@ -402,21 +437,20 @@ static enum err apply_run(struct apply *a, uint32_t first, struct run *r)
 }
 
 /* `op` is its first one. */
-static enum err gather_run(struct apply *a, struct command_reader *reader, uint32_t first,
+static enum err gather_run(struct apply *a, struct source *s, uint32_t first,
                            const struct command_op *op, uint32_t *n)
 {
     uint32_t cap = 16;
     struct run r = {.ops = mem_alloc(cap * sizeof(struct command_op))};
-    enum err e = ERR_OK;
     r.ops[r.n++] = *op;
-    while (e == ERR_OK && r.ops[r.n - 1].flags & COMMAND_MORE) {
+    while (r.ops[r.n - 1].flags & COMMAND_MORE && (op = next_op(a, s)) != NULL) {
         if (r.n == cap) {
             cap *= 2;
             r.ops = mem_realloc(r.ops, cap * sizeof(struct command_op));
         }
-        e = command_next(reader, &r.ops[r.n]);
-        r.n += e == ERR_OK;
+        r.ops[r.n++] = *op;
     }
+    enum err e = op ? ERR_OK : s->err;
     if (e == ERR_OK) {
         r.outcomes = mem_zalloc(r.n * sizeof(struct apply_outcome));
         e = apply_run(a, first, &r);
@@ -431,27 +465,27 @@ enum err apply_command(struct shard *shard, struct dedupe *dedupe, struct slice 
                        struct engine_db *db, struct engine_batch *batch, apply_result_fn result,
                        void *arg)
 {
-    struct command_reader r;
+    struct source s;
     struct apply a = {shard, dedupe, db, batch, result, arg, NULL, 0, NULL, 0};
-    enum err e = command_open(payload, &r);
+    const struct command_op *op;
+    enum err e = command_open(payload, &s.reader);
     if (e != ERR_OK)
         return e;
-    if (r.time_ms > shard->time_ms)
-        shard->time_ms = r.time_ms;
-    if (r.depends && r.left > 0)
-        table_open(&a, r.left);
-    for (uint32_t i = 0; e == ERR_OK && r.left > 0;) {
-        struct command_op op;
+    s.n = s.at = 0;
+    s.err = ERR_OK;
+    if (s.reader.time_ms > shard->time_ms)
+        shard->time_ms = s.reader.time_ms;
+    if (s.reader.depends && s.reader.left > 0)
+        table_open(&a, s.reader.left);
+    for (uint32_t i = 0; e == ERR_OK && (op = next_op(&a, &s)) != NULL;) {
         uint32_t n = 1;
-        e = command_next(&r, &op);
-        if (e == ERR_OK && op.flags & COMMAND_MORE)
-            e = gather_run(&a, &r, i, &op, &n);
-        else if (e == ERR_OK)
-            e = apply_op(&a, i, &op);
+        if (op->flags & COMMAND_MORE)
+            e = gather_run(&a, &s, i, op, &n);
+        else
+            e = apply_op(&a, i, op);
         i += n;
     }
     table_close(&a);
-    if (e == ERR_OK)
-        dedupe_store(dedupe, shard->group, shard->first_slot, shard->time_ms, batch);
-    return e;
+    dedupe_age(dedupe, shard->time_ms);
+    return e == ERR_OK ? s.err : e;
 }

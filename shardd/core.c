@@ -489,8 +489,12 @@ enum err core_create(struct node *node, unsigned number, struct io *io, const ui
         return e;
     }
     c->wal_id = wal_id(group_set_wal(c->groups));
-    c->snapshots = snapshot_store_create(&(struct snapshot_store_options){
-        .io = io, .core = (uint16_t)number, .arg = c, .checkpointed = replica_checkpointed});
+    c->snapshots = snapshot_store_create(
+        &(struct snapshot_store_options){.io = io,
+                                         .core = (uint16_t)number,
+                                         .arg = c,
+                                         .checkpointing = replica_checkpointing,
+                                         .checkpointed = replica_checkpointed});
     c->snapshot_server = snapshot_server_create(
         &(struct snapshot_server_options){.io = io,
                                           .conns = c->conns,

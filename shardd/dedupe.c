@@ -14,48 +14,44 @@
 #define SWEEP_PARTS 64u /* so much of it; in between it costs nothing, not even the cache */
 #define HAS_NUMBER 0x80u
 #define RESULT_SIZE 23u
-#define KEPT_MANY 256u /* memory for more is given back when it is not needed any more */
+#define CACHE_LINE 64u
+#define SESSION_LINES 4u
+#define KEPT_INSIDE 4u
+#define KEPT_MANY 64u /* memory for more is given back when it is not needed any more */
+#define CLEAN UINT32_MAX
+#define NEAR_FRONT 4u
 
 struct kept {
     uint64_t seq, until_ms, version;
     int64_t number;
-    uint16_t slot, chunk;
+    uint16_t slot;
     uint8_t err;
 };
 
-/* Its results lie between these two numbers, which only grow apart while there are any. */
-struct chunk {
-    uint32_t n;
-    uint64_t low, high;
-};
-
+/* A few cache lines, with the results of a client that does not have many writes under way: what a
+ * write costs here is waiting for memory. */
 struct session {
     struct session *next; /* in its bucket */
     uint8_t sid[COMMAND_SESSION_ID];
     uint64_t floor;     /* what is below is not kept */
     uint64_t until_max; /* of all its writes; past it the session is as if it had never been */
     /* Ascending by seq, from `first` on: they go at the front and come at the end. */
-    struct kept *kept;
-    uint32_t first, n, cap;
-    struct chunk *chunk_of;
-    uint16_t chunks, chunk;
-    uint64_t dirty_in; /* the last command that has changed `dirty_chunk` */
-    uint16_t dirty_chunk;
+    struct kept *kept; /* `inside`, or memory of its own */
+    uint16_t first, n, cap;
+    uint32_t changed_at; /* where it stands in dedupe.changed, or CLEAN */
+    struct kept inside[KEPT_INSIDE];
 };
-
-struct dirty {
-    struct session *session;
-    uint16_t chunk;
-};
+_Static_assert(sizeof(struct session) <= SESSION_LINES * CACHE_LINE, "see above");
+_Static_assert(2 * LIMIT_SESSION_RESULTS + 2 <= UINT16_MAX, "counts of a session");
 
 struct dedupe {
     struct session **bucket;
     uint32_t n_buckets, n_sessions, n_results;
     uint32_t swept;
     uint64_t swept_ms;
-    struct session *last; /* found last */
-    struct buf dirty;     /* struct dirty each */
-    uint64_t commands;
+    struct session *last;     /* found last */
+    struct session **changed; /* since their rows were written */
+    uint32_t n_changed, changed_cap;
     struct buf row;
 };
 
@@ -110,9 +106,13 @@ static struct session *get(struct dedupe *d, const uint8_t *sid)
     struct session *s = find(d, sid);
     if (s)
         return s;
-    if (d->n_sessions >= d->n_buckets)
+    if (d->n_sessions >= d->n_buckets / 2)
         make_buckets(d, d->n_buckets * 2);
-    s = mem_zalloc(sizeof *s);
+    s = mem_alloc_aligned(CACHE_LINE, SESSION_LINES * CACHE_LINE);
+    memset(s, 0, sizeof *s);
+    s->kept = s->inside;
+    s->cap = KEPT_INSIDE;
+    s->changed_at = CLEAN;
     memcpy(s->sid, sid, COMMAND_SESSION_ID);
     *place_of(d, sid) = s;
     d->n_sessions++;
@@ -125,13 +125,18 @@ static struct kept *first_of(const struct session *s)
     return s->kept + s->first;
 }
 
-/* Index of the first result that is not before `seq`. */
+/* Index of the first result that is not before `seq`: most often that is one of the first, or there
+ * is none. */
 static uint32_t at_seq(const struct session *s, uint64_t seq)
 {
     const struct kept *k = first_of(s);
     uint32_t low = 0, high = s->n;
     if (s->n == 0 || k[s->n - 1].seq < seq)
         return s->n;
+    while (low < NEAR_FRONT && k[low].seq < seq)
+        low++;
+    if (low < NEAR_FRONT)
+        return low;
     while (low < high) {
         uint32_t mid = (low + high) / 2;
         if (k[mid].seq < seq)
@@ -142,20 +147,24 @@ static uint32_t at_seq(const struct session *s, uint64_t seq)
     return low;
 }
 
+static void free_kept(struct session *s)
+{
+    if (s->kept != s->inside)
+        free(s->kept);
+}
+
 static void drop_front(struct dedupe *d, struct session *s, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++)
-        s->chunk_of[first_of(s)[i].chunk].n--;
-    s->first += n;
-    s->n -= n;
+    s->first = (uint16_t)(s->first + n);
+    s->n = (uint16_t)(s->n - n);
     d->n_results -= n;
     if (s->n > 0)
         return;
     s->first = 0;
     if (s->cap > KEPT_MANY) {
-        free(s->kept);
-        s->kept = NULL;
-        s->cap = 0;
+        free_kept(s);
+        s->kept = s->inside;
+        s->cap = KEPT_INSIDE;
     }
 }
 
@@ -174,14 +183,11 @@ static void filter(struct dedupe *d, struct session *s, kept_fn stays, const voi
 {
     struct kept *k = first_of(s);
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n; i++) {
+    for (uint32_t i = 0; i < s->n; i++)
         if (stays(&k[i], arg))
             k[n++] = k[i];
-        else
-            s->chunk_of[k[i].chunk].n--;
-    }
     d->n_results -= s->n - n;
-    s->n = n;
+    s->n = (uint16_t)n;
 }
 
 static bool is_current(const struct kept *k, const void *arg)
@@ -196,31 +202,14 @@ static void make_room(struct session *s)
     if (s->first > s->cap / 2) {
         memmove(s->kept, first_of(s), s->n * sizeof(struct kept));
     } else {
-        uint32_t cap = s->n < 2 ? 4 : s->n * 2;
+        uint32_t cap = s->n * 2u;
         struct kept *more = mem_alloc(cap * sizeof(struct kept));
-        if (s->n)
-            memcpy(more, first_of(s), s->n * sizeof(struct kept));
-        free(s->kept);
+        memcpy(more, first_of(s), s->n * sizeof(struct kept));
+        free_kept(s);
         s->kept = more;
-        s->cap = cap;
+        s->cap = (uint16_t)cap;
     }
     s->first = 0;
-}
-
-static void count_in_chunk(struct session *s, uint16_t number, uint64_t seq)
-{
-    if (number >= s->chunks) {
-        uint16_t n = (uint16_t)(number + 1);
-        s->chunk_of = mem_realloc(s->chunk_of, n * sizeof(struct chunk));
-        memset(s->chunk_of + s->chunks, 0, (size_t)(n - s->chunks) * sizeof(struct chunk));
-        s->chunks = n;
-    }
-    struct chunk *c = &s->chunk_of[number];
-    if (c->n == 0 || seq < c->low)
-        c->low = seq;
-    if (c->n == 0 || seq > c->high)
-        c->high = seq;
-    c->n++;
 }
 
 /* Once there, a result stays as it is. */
@@ -235,25 +224,38 @@ static void insert(struct dedupe *d, struct session *s, const struct kept *new)
     *k = *new;
     s->n++;
     d->n_results++;
-    count_in_chunk(s, new->chunk, new->seq);
 }
 
-/* Where the next result goes: on with the present chunk, or one that is free. */
-static uint16_t next_chunk(struct session *s)
+static void set_changed(struct dedupe *d, struct session *s)
 {
-    if (s->chunk < s->chunks && s->chunk_of[s->chunk].n >= DEDUPE_CHUNK) {
-        uint16_t free_one = 0;
-        while (free_one < s->chunks && s->chunk_of[free_one].n > 0)
-            free_one++;
-        s->chunk = free_one;
+    if (s->changed_at != CLEAN)
+        return;
+    if (d->n_changed == d->changed_cap) {
+        d->changed_cap = d->changed_cap ? d->changed_cap * 2 : 16;
+        d->changed = mem_realloc(d->changed, d->changed_cap * sizeof(struct session *));
     }
-    return s->chunk;
+    s->changed_at = d->n_changed;
+    d->changed[d->n_changed++] = s;
 }
 
-static void free_session(struct session *s)
+static void set_clean(struct dedupe *d, struct session *s)
 {
-    free(s->kept);
-    free(s->chunk_of);
+    if (s->changed_at == CLEAN)
+        return;
+    struct session *other = d->changed[--d->n_changed];
+    other->changed_at = s->changed_at;
+    d->changed[s->changed_at] = other;
+    s->changed_at = CLEAN;
+}
+
+static void free_session(struct dedupe *d, struct session *s)
+{
+    set_clean(d, s);
+    d->n_results -= s->n;
+    d->n_sessions--;
+    if (d->last == s)
+        d->last = NULL;
+    free_kept(s);
     free(s);
 }
 
@@ -281,13 +283,11 @@ void dedupe_clear(struct dedupe *d)
         while (d->bucket[i]) {
             struct session *s = d->bucket[i];
             d->bucket[i] = s->next;
-            free_session(s);
+            free_session(d, s);
         }
     }
-    d->n_sessions = d->n_results = d->swept = 0;
+    d->swept = 0;
     d->swept_ms = 0;
-    d->last = NULL;
-    buf_clear(&d->dirty);
 }
 
 void dedupe_destroy(struct dedupe *d)
@@ -296,9 +296,29 @@ void dedupe_destroy(struct dedupe *d)
         return;
     dedupe_clear(d);
     free(d->bucket);
-    buf_close(&d->dirty);
+    free(d->changed);
     buf_close(&d->row);
     free(d);
+}
+
+/* Each pass asks for what the next one reads. */
+void dedupe_prefetch(const struct dedupe *d, const uint8_t *const sids[], uint32_t n)
+{
+    struct session *s[DEDUPE_PREFETCH];
+    CHECK(n <= DEDUPE_PREFETCH);
+    for (uint32_t i = 0; i < n; i++)
+        __builtin_prefetch(&d->bucket[hash_of(sids[i]) & (d->n_buckets - 1)]);
+    for (uint32_t i = 0; i < n; i++) {
+        s[i] = d->bucket[hash_of(sids[i]) & (d->n_buckets - 1)];
+        for (uint32_t line = 0; s[i] && line < SESSION_LINES; line++)
+            __builtin_prefetch((const char *)s[i] + line * CACHE_LINE, 1);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (!s[i] || s[i]->kept == s[i]->inside)
+            continue;
+        __builtin_prefetch(first_of(s[i]));
+        __builtin_prefetch(first_of(s[i]) + s[i]->n, 1);
+    }
 }
 
 enum dedupe_found dedupe_find(struct dedupe *d, const struct command_op *op, uint64_t time_ms,
@@ -321,16 +341,6 @@ enum dedupe_found dedupe_find(struct dedupe *d, const struct command_op *op, uin
     return DEDUPE_KNOWN;
 }
 
-static void mark_dirty(struct dedupe *d, struct session *s, uint16_t chunk)
-{
-    if (s->dirty_in == d->commands + 1 && s->dirty_chunk == chunk)
-        return;
-    s->dirty_in = d->commands + 1;
-    s->dirty_chunk = chunk;
-    struct dirty dirty = {s, chunk};
-    buf_append(&d->dirty, &dirty, sizeof dirty);
-}
-
 void dedupe_record(struct dedupe *d, const struct command_op *op, uint16_t slot, uint64_t time_ms,
                    const struct dedupe_result *result)
 {
@@ -343,17 +353,15 @@ void dedupe_record(struct dedupe *d, const struct command_op *op, uint16_t slot,
     if (op->until_ms > s->until_max)
         s->until_max = op->until_ms;
     raise_floor(d, s, op->ack);
-    uint16_t chunk = next_chunk(s);
     insert(d, s,
            &(struct kept){.seq = op->seq,
                           .until_ms = op->until_ms,
                           .version = result->version,
                           .number = result->number,
                           .slot = slot,
-                          .chunk = chunk,
                           .err = (uint8_t)result->err});
     bound(d, s, time_ms);
-    mark_dirty(d, s, chunk);
+    set_changed(d, s);
 }
 
 /* ---- rows ---- */
@@ -376,23 +384,17 @@ static void put_result(struct buf *row, const struct kept *k, uint64_t expiry)
         p[RESULT_SIZE + i] = (uint8_t)((uint64_t)k->number >> (8 * i));
 }
 
-static void put_row(struct dedupe *d, const struct session *s, uint16_t chunk, uint64_t group,
-                    uint16_t first_slot, struct engine_batch *batch)
+static void put_row(struct dedupe *d, const struct session *s, uint64_t group, uint16_t first_slot,
+                    struct engine_batch *batch)
 {
     uint8_t key[ENGINE_SESSION_KEY], raw[ENGINE_VALUE_HEAD_MAX];
     uint64_t expiry = s->until_max + 1;
     struct engine_value_head head = {.version = group, .has_expiry = true, .expiry_ms = expiry};
-    const struct chunk *c = chunk < s->chunks ? &s->chunk_of[chunk] : NULL;
     buf_clear(&d->row);
     buf_u64(&d->row, s->floor);
-    for (uint32_t i = c ? at_seq(s, c->low) : s->n; i < s->n; i++) {
-        const struct kept *k = &first_of(s)[i];
-        if (k->seq > c->high)
-            break;
-        if (k->chunk == chunk)
-            put_result(&d->row, k, expiry);
-    }
-    engine_batch_put2(batch, engine_key_session(key, first_slot, s->sid, chunk),
+    for (uint32_t i = 0; i < s->n; i++)
+        put_result(&d->row, &first_of(s)[i], expiry);
+    engine_batch_put2(batch, engine_key_session(key, first_slot, s->sid),
                       engine_value_encode(raw, &head), buf_slice(&d->row));
 }
 
@@ -407,15 +409,11 @@ static void sweep_bucket(struct dedupe *d, uint32_t i, uint64_t time_ms, bool re
             continue;
         }
         *at = s->next;
-        d->n_results -= s->n;
-        d->n_sessions--;
-        if (d->last == s)
-            d->last = NULL;
-        free_session(s);
+        free_session(d, s);
     }
 }
 
-static void sweep_some(struct dedupe *d, uint64_t time_ms)
+void dedupe_age(struct dedupe *d, uint64_t time_ms)
 {
     if (time_ms < d->swept_ms + SWEEP_EVERY_MS)
         return;
@@ -424,18 +422,13 @@ static void sweep_some(struct dedupe *d, uint64_t time_ms)
         sweep_bucket(d, d->swept++ & (d->n_buckets - 1), time_ms, false);
 }
 
-void dedupe_store(struct dedupe *d, uint64_t group, uint16_t first_slot, uint64_t time_ms,
-                  struct engine_batch *batch)
+void dedupe_store(struct dedupe *d, uint64_t group, uint16_t first_slot, struct engine_batch *batch)
 {
-    const struct dirty *dirty = (const struct dirty *)(const void *)d->dirty.p;
-    size_t n = d->dirty.n / sizeof *dirty;
-    if (n == 0)
-        return;
-    for (size_t i = 0; i < n; i++)
-        put_row(d, dirty[i].session, dirty[i].chunk, group, first_slot, batch);
-    buf_clear(&d->dirty);
-    d->commands++;
-    sweep_some(d, time_ms);
+    for (uint32_t i = 0; i < d->n_changed; i++) {
+        put_row(d, d->changed[i], group, first_slot, batch);
+        d->changed[i]->changed_at = CLEAN;
+    }
+    d->n_changed = 0;
 }
 
 struct loading {
@@ -444,10 +437,9 @@ struct loading {
     enum err result;
 };
 
-static void load_result(struct loading *l, struct session *s, uint16_t chunk, uint64_t expiry,
-                        struct cursor *c)
+static void load_result(struct loading *l, struct session *s, uint64_t expiry, struct cursor *c)
 {
-    struct kept k = {.seq = cursor_u64(c), .slot = cursor_u16(c), .chunk = chunk};
+    struct kept k = {.seq = cursor_u64(c), .slot = cursor_u16(c)};
     uint8_t e = cursor_u8(c);
     uint32_t before = cursor_u32(c);
     k.version = cursor_u64(c);
@@ -469,8 +461,7 @@ static bool load_row(void *arg, struct slice key, struct slice value)
     struct engine_value_head head;
     struct slice body;
     const uint8_t *sid;
-    uint16_t chunk;
-    l->result = engine_key_session_split(key, &sid, &chunk);
+    l->result = engine_key_session_split(key, &sid);
     if (l->result == ERR_OK)
         l->result = engine_value_decode(value, &head, &body);
     if (l->result != ERR_OK)
@@ -483,7 +474,7 @@ static bool load_row(void *arg, struct slice key, struct slice value)
         s->until_max = head.expiry_ms - 1;
     raise_floor(l->d, s, cursor_u64(&c));
     while (!c.bad && c.left.n > 0)
-        load_result(l, s, chunk, head.expiry_ms, &c);
+        load_result(l, s, head.expiry_ms, &c);
     bound(l->d, s, l->time_ms);
     l->result = c.bad ? ERR_CORRUPT : ERR_OK;
     return !c.bad;
@@ -500,22 +491,6 @@ enum err dedupe_load(struct dedupe *d, struct engine_db *db, uint64_t group, uin
 }
 
 /* ---- splits and merges ---- */
-
-/* All rows of a session, at least one: it has the floor. Chunks are dealt anew. */
-static void put_all(struct dedupe *d, struct session *s, uint64_t group, uint16_t first_slot,
-                    struct engine_batch *batch)
-{
-    uint32_t chunks = (s->n + DEDUPE_CHUNK - 1) / DEDUPE_CHUNK;
-    free(s->chunk_of);
-    s->chunk_of = NULL;
-    s->chunks = s->chunk = 0;
-    for (uint32_t i = 0; i < s->n; i++) {
-        first_of(s)[i].chunk = (uint16_t)(i / DEDUPE_CHUNK);
-        count_in_chunk(s, (uint16_t)(i / DEDUPE_CHUNK), first_of(s)[i].seq);
-    }
-    for (uint32_t i = 0; i < (chunks ? chunks : 1); i++)
-        put_row(d, s, (uint16_t)i, group, first_slot, batch);
-}
 
 struct slots {
     uint16_t first, last;
@@ -550,7 +525,7 @@ void dedupe_leave(struct dedupe *d, uint64_t to, uint16_t first, uint16_t last,
     }
     for (uint32_t i = 0; i < child->n_buckets; i++)
         for (struct session *s = child->bucket[i]; s; s = s->next)
-            put_all(child, s, to, first, batch);
+            put_row(child, s, to, first, batch);
     dedupe_destroy(child);
 }
 
@@ -562,8 +537,9 @@ void dedupe_rewrite(struct dedupe *d, uint64_t group, uint16_t first_slot, uint1
     engine_batch_delete_range(batch, engine_key_from(&range), engine_key_to(&range));
     for (uint32_t i = 0; i < d->n_buckets; i++)
         for (struct session *s = d->bucket[i]; s; s = s->next)
-            put_all(d, s, group, first_slot, batch);
-    buf_clear(&d->dirty);
+            put_row(d, s, group, first_slot, batch);
+    while (d->n_changed > 0)
+        set_clean(d, d->changed[0]);
 }
 
 /* ---- bounds ---- */
@@ -576,7 +552,6 @@ bool dedupe_full(const struct dedupe *d, const uint8_t *sid)
 
 void dedupe_sweep(struct dedupe *d, uint64_t time_ms)
 {
-    CHECK(d->dirty.n == 0);
     for (uint32_t i = 0; i < d->n_buckets; i++)
         sweep_bucket(d, i, time_ms, true);
 }
@@ -590,3 +565,33 @@ uint32_t dedupe_results(const struct dedupe *d)
 {
     return d->n_results;
 }
+
+#ifdef SHARDKV_TEST_HOOKS
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    h = (h ^ v) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 29;
+}
+
+static uint64_t session_hash(const struct session *s, uint64_t time_ms)
+{
+    uint64_t h = mix(mix(hash_of(s->sid), s->floor), s->until_max);
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct kept *k = &first_of(s)[i];
+        if (k->until_ms >= time_ms)
+            h = mix(mix(mix(mix(h, k->seq), k->until_ms), k->version),
+                    (uint64_t)k->number ^ k->err ^ (uint64_t)k->slot << 32);
+    }
+    return h;
+}
+
+uint64_t dedupe_hash(const struct dedupe *d, uint64_t time_ms)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < d->n_buckets; i++)
+        for (const struct session *s = d->bucket[i]; s; s = s->next)
+            if (s->until_max >= time_ms)
+                sum += session_hash(s, time_ms);
+    return sum;
+}
+#endif

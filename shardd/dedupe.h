@@ -7,17 +7,16 @@
  * applying entries, the same on all replicas. (A result that is past its time may be there or not:
  * nobody can see it.)
  *
- * Rows. The table is in memory; what a command changes of it goes into the command's batch. The
- * results of a session lie in chunks of DEDUPE_CHUNK, a chunk is a row:
- *   key    's'  first slot of the shard as big-endian u16   sid   chunk as big-endian u16
+ * Rows. The table is in memory. What has changed of it is written when the replica's memory is made
+ * durable (replica_freeze), a row for each session: a replay begins where that was, and makes the
+ * rest of the table again. Nothing is read or written for a write by itself.
+ *   key    's'  first slot of the shard as big-endian u16   sid   u16 0
  *   value  the head of engine_key.h (version: the group's id; expiry: past all "until" of the
  *          session), u64 floor, then for each result: u64 seq, u16 slot, u8 error (bit 7: a number
  *          follows), u32 until before the head's expiry, u64 version, [i64 number]
- * So a turn writes one or two small rows for each session in it, whatever the number of its
- * operations, and the same few keys again and again; nothing is read and nothing deleted. Rows that
- * are out of date hold what is below a newer row's floor, or is past its time, or another group's.
- * The table is loaded by one scan. A split writes the child's rows, with its id, at its first slot:
- * like its data they do not change in the parent from then on. A merge copies the source's.
+ * Rows that are out of date are past their time or another group's. The table is loaded by one
+ * scan. A split writes the child's rows, with its id, at its first slot: like its data they do not
+ * change in the parent from then on. A merge copies the source's.
  *
  * Bounds: LIMIT_SESSION_RESULTS, then the oldest go (their repetitions are refused);
  * LIMIT_SHARD_RESULTS and LIMIT_SHARD_SESSIONS are the leader's, before it proposes (dedupe_full).
@@ -28,8 +27,6 @@
 
 #include "shardd/command.h"
 #include "shardd/engine.h"
-
-#define DEDUPE_CHUNK 32u
 
 struct dedupe;
 
@@ -54,8 +51,15 @@ enum dedupe_found dedupe_find(struct dedupe *d, const struct command_op *op, uin
 void dedupe_record(struct dedupe *d, const struct command_op *op, uint16_t slot, uint64_t time_ms,
                    const struct dedupe_result *result);
 
-/* At the end of a command: the rows that it has changed. */
-void dedupe_store(struct dedupe *d, uint64_t group, uint16_t first_slot, uint64_t time_ms,
+#define DEDUPE_PREFETCH 16u
+/* Begins to load what dedupe_find() and dedupe_record() of these sessions (up to DEDUPE_PREFETCH)
+ * will touch, so that their cache misses overlap. */
+void dedupe_prefetch(const struct dedupe *d, const uint8_t *const sids[], uint32_t n);
+
+/* At the end of a command; now and then it drops some of what is past its time. */
+void dedupe_age(struct dedupe *d, uint64_t time_ms);
+/* Adds the rows of the sessions that have changed since this was called last. */
+void dedupe_store(struct dedupe *d, uint64_t group, uint16_t first_slot,
                   struct engine_batch *batch);
 /* Adds the rows of `group` that are stored at `first_slot`; blocks. ERR_CORRUPT, ERR_FORMAT, or
  * the engine's. */
@@ -75,5 +79,10 @@ bool dedupe_full(const struct dedupe *d, const uint8_t *sid);
 void dedupe_sweep(struct dedupe *d, uint64_t time_ms);
 uint32_t dedupe_sessions(const struct dedupe *d);
 uint32_t dedupe_results(const struct dedupe *d);
+
+#ifdef SHARDKV_TEST_HOOKS
+/* Of all that can be seen of it: the same on all replicas that have applied the same. */
+uint64_t dedupe_hash(const struct dedupe *d, uint64_t time_ms);
+#endif
 
 #endif

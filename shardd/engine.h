@@ -79,7 +79,7 @@ void engine_value_close(struct engine_value *v);
 MUST_USE enum err engine_get_durable(struct engine_db *db, struct slice key, struct buf *out);
 
 /* Shows the pairs of [from, to) that are stored, ascending, until `each` returns false; what is
- * only in memory is not among them: engine_flush() first. One scan shows one state, each pair
+ * only in memory is not among them: flush first. One scan shows one state, each pair
  * whole. The slices are borrowed until `each` returns; it may call engine_get_stored(). (offload)
  */
 typedef bool (*engine_scan_fn)(void *arg, struct slice key, struct slice value);
@@ -92,10 +92,16 @@ MUST_USE enum err engine_peek(struct engine *e, const char *path, struct slice k
                               struct buf *out);
 
 /* ---- maintenance ---- */
-/* Makes all that was written durable. Blocks. (offload) */
+/* What has been written until now is what the next flush makes durable, and nothing that comes
+ * later. By the db's core, before it hands the db to an offload thread for one of the next. */
+void engine_freeze(struct engine_db *db);
+/* Makes what is frozen durable. Blocks. (offload) */
+MUST_USE enum err engine_flush_frozen(struct engine_db *db);
+/* Both: for who has the db for himself, or writes nothing that must become durable with what its
+ * owner adds when he freezes (replica_freeze). (offload) */
 MUST_USE enum err engine_flush(struct engine_db *db);
-/* A consistent copy of the whole db (flushed first) in directory `path`, which must not exist;
- * hard links where possible. (offload) */
+/* A consistent copy of all that is frozen or durable in directory `path`, which must not exist;
+ * hard links where possible; it is flushed first. (offload) */
 MUST_USE enum err engine_checkpoint(struct engine_db *db, const char *path);
 /* The log's time of what is durable: from now on compactions drop data and session pairs that have
  * expired by then (engine_key.h), so that a replay, which begins there, misses nothing. Never runs

@@ -67,28 +67,24 @@ void engine_key_slots(uint16_t first, uint16_t last, struct engine_key_range *ou
     }
 }
 
-struct slice engine_key_session(uint8_t out[ENGINE_SESSION_KEY], uint16_t slot, const uint8_t *sid,
-                                uint16_t chunk)
+struct slice engine_key_session(uint8_t out[ENGINE_SESSION_KEY], uint16_t slot, const uint8_t *sid)
 {
-    CHECK(chunk < ENGINE_SESSION_CHUNKS);
     out[0] = 's';
     out[1] = (uint8_t)(slot >> 8);
     out[2] = (uint8_t)slot;
     memcpy(out + 3, sid, ENGINE_SESSION_ID);
-    out[3 + ENGINE_SESSION_ID] = (uint8_t)(chunk >> 8);
-    out[4 + ENGINE_SESSION_ID] = (uint8_t)chunk;
+    out[3 + ENGINE_SESSION_ID] = out[4 + ENGINE_SESSION_ID] = 0;
     return slice_of(out, ENGINE_SESSION_KEY);
 }
 
-enum err engine_key_session_split(struct slice raw, const uint8_t **sid, uint16_t *chunk)
+enum err engine_key_session_split(struct slice raw, const uint8_t **sid)
 {
     if (raw.n != ENGINE_SESSION_KEY || raw.p[0] != 's')
         return ERR_CORRUPT;
     uint16_t n = (uint16_t)(raw.p[3 + ENGINE_SESSION_ID] << 8 | raw.p[4 + ENGINE_SESSION_ID]);
-    if (n >= ENGINE_SESSION_CHUNKS)
+    if (n >= ENGINE_SESSION_ROWS)
         return ERR_CORRUPT;
     *sid = raw.p + 3;
-    *chunk = n;
     return ERR_OK;
 }
 

@@ -2,7 +2,7 @@
  *
  *   data key   'd'  slot as big-endian u16  the user's key    (so a range of slots is one range)
  *   meta key   'm'  name: "position" (Raft), "shard" (range, epoch, ...)
- *   session key 's'  slot as big-endian u16   session id, 16 bytes   chunk as big-endian u16
+ *   session key 's'  slot as big-endian u16   session id, 16 bytes   u16 0
  *              (dedupe.h; value: the same head, its version and expiry as told there)
  *   change key 'c'  version as big-endian u64  a data key: what was put or deleted as that version
  *              while the shard is the source of a merge; empty value
@@ -23,7 +23,7 @@
 #define ENGINE_CHANGE_MAX (ENGINE_CHANGE_PREFIX + ENGINE_KEY_MAX)
 #define ENGINE_SESSION_ID 16u
 #define ENGINE_SESSION_KEY (3u + ENGINE_SESSION_ID + 2u)
-#define ENGINE_SESSION_CHUNKS 16384u /* no chunk has this number or a higher one */
+#define ENGINE_SESSION_ROWS 16384u /* where 0 is written now, earlier releases numbered rows */
 #define ENGINE_VALUE_FORMAT 1u
 #define ENGINE_VALUE_HEAD_MAX 18u
 
@@ -69,10 +69,9 @@ static inline struct slice engine_key_to(const struct engine_key_range *r)
     return slice_of(r->to, r->to_len);
 }
 
-struct slice engine_key_session(uint8_t out[ENGINE_SESSION_KEY], uint16_t slot, const uint8_t *sid,
-                                uint16_t chunk);
+struct slice engine_key_session(uint8_t out[ENGINE_SESSION_KEY], uint16_t slot, const uint8_t *sid);
 /* ERR_CORRUPT: not a session key. `sid` is borrowed from `raw`. */
-MUST_USE enum err engine_key_session_split(struct slice raw, const uint8_t **sid, uint16_t *chunk);
+MUST_USE enum err engine_key_session_split(struct slice raw, const uint8_t **sid);
 /* The session keys of the slots first..last. */
 void engine_key_session_slots(uint16_t first, uint16_t last, struct engine_key_range *out);
 

@@ -1,9 +1,10 @@
 /* The engine on RocksDB 7.8 through its C API. Options and why: design notes in shardd/README.md.
  *
- * Writes gather in a memtable of our own (memtable.h). A flush freezes it, begins a new one, writes
- * the frozen one sorted as ONE batch into RocksDB and has that flushed to a file. A get asks the
- * active memtable, the frozen one, then RocksDB. The lock covers the pointers to the two and what
- * the active one holds: the core writes it, a flush on an offload thread freezes it.
+ * Writes gather in a memtable of our own (memtable.h). The core freezes it and begins a new one; a
+ * flush on an offload thread writes the frozen one sorted as ONE batch into RocksDB and has that
+ * flushed to a file. (More than one is frozen only if a job that was to flush the first came to
+ * nothing.) A get asks the active memtable, the frozen ones, then RocksDB. The lock covers the
+ * pointers to them and what the active one holds.
  *
  * Stalls. A committed entry has to be applied, so a write may be refused for nothing. RocksDB's own
  * limits (immutable memtables, files in level 0, compaction debt) are therefore set far out, and
@@ -229,7 +230,9 @@ void engine_close(struct engine_db *db)
     rocksdb_close(db->db);
     engine_expiry_destroy(db->expiry);
     memtable_unref(db->active);
-    memtable_unref(db->frozen);
+    for (unsigned i = 0; i < db->n_frozen; i++)
+        memtable_unref(db->frozen[i]);
+    free(db->frozen);
     pthread_mutex_destroy(&db->lock);
     free(db);
 }
@@ -329,10 +332,10 @@ unsigned engine_batch_count(const struct engine_batch *b)
 
 static void note_bytes(struct engine_db *db)
 {
-    atomic_store_explicit(&db->memtable_bytes,
-                          memtable_bytes(db->active) +
-                              (db->frozen ? memtable_bytes(db->frozen) : 0),
-                          memory_order_relaxed);
+    uint64_t sum = memtable_bytes(db->active);
+    for (unsigned i = 0; i < db->n_frozen; i++)
+        sum += memtable_bytes(db->frozen[i]);
+    atomic_store_explicit(&db->memtable_bytes, sum, memory_order_relaxed);
 }
 
 /* Most of what a small put costs is waiting for memory: the next ones' lines are asked for at the
@@ -405,8 +408,8 @@ static enum memtable_found get_recent(struct engine_db *db, struct slice key,
     pthread_mutex_lock(&db->lock);
     struct memtable *t = db->active;
     enum memtable_found found = memtable_get(t, key, &value);
-    if (found == MEMTABLE_ABSENT && db->frozen) {
-        t = db->frozen;
+    for (unsigned i = db->n_frozen; found == MEMTABLE_ABSENT && i-- > 0;) {
+        t = db->frozen[i];
         found = memtable_get(t, key, &value);
     }
     if (found == MEMTABLE_VALUE) {
@@ -513,17 +516,18 @@ static void sink_delete(void *arg, struct slice key)
     rocksdb_writebatch_delete(arg, (const char *)key.p, key.n);
 }
 
-/* The memtable to be written now; NULL if there is nothing. */
-static struct memtable *freeze(struct engine_db *db)
+void engine_freeze(struct engine_db *db)
 {
     pthread_mutex_lock(&db->lock);
-    if (!db->frozen && !memtable_empty(db->active)) {
-        db->frozen = db->active;
+    if (!memtable_empty(db->active)) {
+        if (db->n_frozen == db->frozen_cap) {
+            db->frozen_cap = db->frozen_cap ? db->frozen_cap * 2 : 2;
+            db->frozen = mem_realloc(db->frozen, db->frozen_cap * sizeof(struct memtable *));
+        }
+        db->frozen[db->n_frozen++] = db->active;
         db->active = memtable_create(db->e->seed);
     }
-    struct memtable *t = db->frozen;
     pthread_mutex_unlock(&db->lock);
-    return t;
 }
 
 static enum err write_frozen(struct engine_db *db, const struct memtable *t)
@@ -544,29 +548,43 @@ static enum err write_frozen(struct engine_db *db, const struct memtable *t)
     return engine_rocksdb_error(error);
 }
 
+static struct memtable *oldest_frozen(struct engine_db *db)
+{
+    pthread_mutex_lock(&db->lock);
+    struct memtable *t = db->n_frozen > 0 ? db->frozen[0] : NULL;
+    pthread_mutex_unlock(&db->lock);
+    return t;
+}
+
+enum err engine_flush_frozen(struct engine_db *db)
+{
+    struct memtable *t;
+
+    while ((t = oldest_frozen(db)) != NULL) {
+        enum err e = write_frozen(db, t);
+        if (e != ERR_OK) {
+            /* It stays frozen and readable; the owner closes, opens and replays. */
+            atomic_store(&db->failed, true);
+            return e;
+        }
+        pthread_mutex_lock(&db->lock);
+        memmove(db->frozen, db->frozen + 1, --db->n_frozen * sizeof(struct memtable *));
+        note_bytes(db);
+        pthread_mutex_unlock(&db->lock);
+        memtable_unref(t);
+    }
+    return ERR_OK;
+}
+
 enum err engine_flush(struct engine_db *db)
 {
-    struct memtable *t = freeze(db);
-
-    if (!t)
-        return ERR_OK;
-    enum err e = write_frozen(db, t);
-    if (e != ERR_OK) {
-        /* It stays frozen and readable; the owner closes, opens and replays. */
-        atomic_store(&db->failed, true);
-        return e;
-    }
-    pthread_mutex_lock(&db->lock);
-    db->frozen = NULL;
-    note_bytes(db);
-    pthread_mutex_unlock(&db->lock);
-    memtable_unref(t);
-    return ERR_OK;
+    engine_freeze(db);
+    return engine_flush_frozen(db);
 }
 
 enum err engine_checkpoint(struct engine_db *db, const char *path)
 {
-    enum err e = engine_flush(db);
+    enum err e = engine_flush_frozen(db);
     if (e != ERR_OK)
         return e;
     char *error = NULL;

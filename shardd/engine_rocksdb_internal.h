@@ -27,10 +27,12 @@ struct engine_db {
     struct list link;
     struct engine *e;
     rocksdb_t *db;
-    pthread_mutex_t lock;             /* for the two memtables */
-    struct memtable *active, *frozen; /* frozen: being flushed, or NULL */
+    pthread_mutex_t lock; /* for the memtables */
+    struct memtable *active;
+    struct memtable **frozen; /* to be flushed, or being flushed: the first one; most often none */
+    unsigned n_frozen, frozen_cap;
     atomic_bool failed;
-    atomic_uint_fast64_t memtable_bytes; /* of both */
+    atomic_uint_fast64_t memtable_bytes; /* of all */
     struct engine_expiry *expiry;        /* its compaction filter */
 };
 

@@ -182,7 +182,7 @@ static void job_run(struct io_work *work)
     struct merge_job *j = CONTAINER_OF(work, struct merge_job, work);
     struct engine_db *db = j->from->db;
     uint8_t raw[ENGINE_CHANGE_PREFIX];
-    enum err e = j->flush ? engine_flush(db) : ERR_OK;
+    enum err e = j->flush ? engine_flush_frozen(db) : ERR_OK;
     j->end = true;
     j->result = ERR_OK;
     if (e == ERR_OK && j->flush && j->frozen_index > 0)
@@ -229,6 +229,8 @@ static void job_take(struct core *core, void *arg)
         job_return(j);
         return;
     }
+    if (j->flush)
+        replica_freeze(r);
     j->life = r->lives;
     j->frozen_index = r->shard.frozen_index;
     j->from = r;
@@ -314,7 +316,7 @@ struct flush_work {
 static void flush_run(struct io_work *work)
 {
     struct flush_work *w = CONTAINER_OF(work, struct flush_work, work);
-    w->result = engine_flush(w->replica->db);
+    w->result = engine_flush_frozen(w->replica->db);
 }
 
 /* What has been copied is durable. */
@@ -360,6 +362,7 @@ static void make_durable(struct merge_copy *c)
         rest(c, r->core->no_space ? REST_FULL : REST_BUSY);
         return;
     }
+    replica_freeze(r);
     struct flush_work *w = mem_zalloc(sizeof *w);
     w->work = (struct io_work){.run = flush_run, .done = flush_done};
     w->replica = r;

@@ -13,6 +13,7 @@
 #include "shardd/merge.h"
 #include "shardd/handover.h"
 #include "shardd/replica_stamp.h"
+#include "shardd/shard_bug.h"
 #include "shardd/shard_change.h"
 
 #define REOPEN_TICKS 10u
@@ -106,6 +107,18 @@ void replica_write(struct replica *r)
     r->touched = true;
     if (e != ERR_OK)
         replica_set_broken(r, e, "the storage engine refused a committed write");
+}
+
+void replica_freeze(struct replica *r)
+{
+    if (r->state == REPLICA_BROKEN)
+        return; /* what is in memory may be half of an entry: it is replayed */
+    CHECK(engine_batch_count(r->batch) == 0);
+    if (!SHARD_BUG(ROWS))
+        dedupe_store(r->dedupe, r->shard.group, r->shard.first_slot, r->batch);
+    if (engine_batch_count(r->batch) > 0)
+        replica_write(r);
+    engine_freeze(r->db);
 }
 
 static void on_result(void *arg, uint32_t i, const struct apply_outcome *o)
@@ -470,7 +483,7 @@ struct maintain_work {
 static void maintain_run(struct io_work *work)
 {
     struct maintain_work *w = CONTAINER_OF(work, struct maintain_work, work);
-    w->result = engine_flush(w->replica->db);
+    w->result = engine_flush_frozen(w->replica->db);
     if (w->result == ERR_OK)
         w->result = replica_load(w->replica->db, true, &w->shard, &w->position);
 }
@@ -499,6 +512,7 @@ void replica_maintain(struct replica *r)
 {
     if (r->busy_offload || r->checkpointing > 0 || r->install || r->state != REPLICA_RUNNING)
         return;
+    replica_freeze(r);
     struct maintain_work *w = mem_zalloc(sizeof *w);
     w->work.run = maintain_run;
     w->work.done = maintain_done;

@@ -138,6 +138,9 @@ MUST_USE enum err replica_apply_change(struct replica *r, const struct group_ent
 
 /* Writes r->batch with shard and position. Not while entries are being applied. */
 void replica_write(struct replica *r);
+/* Before an offload thread makes durable what is in memory: adds the rows of what is known of
+ * sessions to it, and freezes it. Not while entries are being applied. */
+void replica_freeze(struct replica *r);
 
 /* ---- for replica_create.c ---- */
 
@@ -161,7 +164,9 @@ MUST_USE enum err replica_load_sessions(struct replica *r);
 void replica_store(struct engine_batch *b, const struct shard *shard,
                    const struct group_position *position);
 void replica_snapshot_wanted(void *arg, const struct group_member *to);
-/* The store (its argument is the core) needs the engine of that group's replica no more. */
+/* The store (its argument is the core) begins to need the engine of that group's replica; needs it
+ * no more. */
+void replica_checkpointing(void *arg, uint64_t group);
 void replica_checkpointed(void *arg, uint64_t group);
 /* The log is not cut for now: a member is fetching a snapshot, or is catching up behind one. It
  * would need the next one as soon as it has this, and so for ever under load. */

@@ -20,7 +20,7 @@ struct force_work {
 static void force_run(struct io_work *work)
 {
     struct force_work *w = CONTAINER_OF(work, struct force_work, work);
-    w->result = engine_flush(w->replica->db);
+    w->result = engine_flush_frozen(w->replica->db);
     if (w->result == ERR_OK)
         w->result = replica_load(w->replica->db, true, &w->shard, &w->position);
 }
@@ -56,6 +56,7 @@ enum err replica_force(struct replica *r)
         return r->applied.conf.n == 1 ? ERR_OK : ERR_REFUSED;
     if (!leaderless(r) || r->busy_offload || r->checkpointing > 0 || r->install)
         return ERR_BUSY;
+    replica_freeze(r);
     struct force_work *w = mem_zalloc(sizeof *w);
     w->work = (struct io_work){.run = force_run, .done = force_done};
     w->replica = r;

@@ -118,9 +118,16 @@ void replica_snapshot_wanted(void *arg, const struct group_member *to)
     struct offer *o = mem_zalloc(sizeof *o);
     *o = (struct offer){r->core, r->shard.group, to->replica, r->core->node->engine, r->db};
     r->checkpoints++;
-    if (snapshot_store_make(r->core->snapshots, o->group, r->path, r->durable_index, checkpoint,
-                            made, o))
-        r->checkpointing++;
+    (void)snapshot_store_make(r->core->snapshots, o->group, r->path, r->durable_index, checkpoint,
+                              made, o);
+}
+
+void replica_checkpointing(void *arg, uint64_t group)
+{
+    struct replica *r = core_find_replica(arg, group);
+    CHECK(r);
+    r->checkpointing++;
+    replica_freeze(r);
 }
 
 void replica_checkpointed(void *arg, uint64_t group)
@@ -235,12 +242,12 @@ static void install_free(struct replica *r)
 }
 
 /* The group starts again from what the engine holds. That includes its memory, which the log must
- * not be applied to twice: so it is made durable first. */
+ * not be applied to twice: so it is made durable first. (What was opened anew has none.) */
 static void resume_run(struct io_work *work)
 {
     struct replica_install *in = CONTAINER_OF(work, struct replica_install, work);
     struct engine_db *db = in->replica->db;
-    in->result = engine_flush(db);
+    in->result = engine_flush_frozen(db);
     if (in->result == ERR_OK)
         in->result = replica_load(db, true, &in->shard, &in->position);
 }
@@ -319,6 +326,8 @@ void replica_install_tick(struct replica *r)
         replica_set_broken(r, ERR_IO, "its data was lost while a snapshot was put in its place");
         return;
     }
+    if (!in->db)
+        replica_freeze(r);
     offload_install(in, resume_run, resume_done);
 }
 

@@ -130,7 +130,7 @@ static void work_run(struct io_work *work)
     struct engine_db *db = p->replica->db;
     struct engine_key_range range;
     engine_key_slots(p->first_slot, p->end_slot, &range);
-    enum err e = p->flush ? engine_flush(db) : ERR_OK;
+    enum err e = p->flush ? engine_flush_frozen(db) : ERR_OK;
     if (e == ERR_OK)
         e = engine_scan(db, buf_slice(&p->cursor), engine_key_to(&range), gather_all, p);
     if (e != ERR_OK)
@@ -189,6 +189,7 @@ static void on_read(struct group_read *read, enum err result)
     if (p->flush) {
         p->group = shard->group;
         p->position = shard->version;
+        replica_freeze(r);
     }
     p->end_slot = p->last_slot < shard->last_slot ? p->last_slot : shard->last_slot;
     p->range = shard->epoch.range;

@@ -12,6 +12,7 @@ enum shard_bug {
     SHARD_BUG_FOLLOWER_LOCAL = 1 << 8, /* weaker reads are answered from whatever is applied */
     SHARD_BUG_MIRROR = 1 << 3, /* a split's child lacks what was written since it was prepared */
     SHARD_BUG_DEDUPE = 1 << 5, /* a repeated write is not known as one */
+    SHARD_BUG_ROWS = 1 << 7,   /* what is known of sessions is not made durable with the data */
     SHARD_BUG_EXPIRY = 1 << 6, /* values expire by the clock of the node, not by the log's time */
 };
 #ifdef SHARDKV_TEST_HOOKS

@@ -559,6 +559,7 @@ void split_continue(struct replica *r)
     w->began = io_now(c->io);
     w->desc = child->change.other;
     w->birth = birth;
+    replica_freeze(r);
     r->busy_offload = true;
     c->offload_jobs++;
     io_offload(c->io, &w->work);

@@ -254,6 +254,7 @@ void split_prep_tick(struct replica *r)
         c->stage > 0)
         return;
     p->stage = MAKING;
+    replica_freeze(r);
     r->busy_offload = true;
     offload(p, make_run, make_done);
 }

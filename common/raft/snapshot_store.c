@@ -326,6 +326,8 @@ static struct snapshot *start_make(struct snapshot_store *s, uint64_t group, con
     snap->checkpoint_arg = arg;
     snap->work = (struct io_work){.run = checkpoint_run, .done = checkpoint_done};
     list_push_back(&s->all, &snap->link);
+    if (s->o.checkpointing)
+        s->o.checkpointing(s->o.arg, group);
     io_offload(s->o.io, &snap->work);
     return snap;
 }

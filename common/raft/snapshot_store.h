@@ -27,6 +27,8 @@ struct snapshot_store_options {
      * for four times as long since its receiver asked last; 0: 5 s */
     uint64_t unasked_ns;
     void *arg;
+    /* From snapshot_store_make(): checkpoint() of that group is about to run. May be NULL. */
+    void (*checkpointing)(void *arg, uint64_t group);
     /* From the loop: checkpoint() of that group has returned, its engine is free. May be NULL. */
     void (*checkpointed)(void *arg, uint64_t group);
 };
@@ -55,7 +57,7 @@ typedef void (*snapshot_made_fn)(void *arg, enum err result, const struct snapsh
  * joins it. `done` is always called, once, from the loop: ERR_BUSY (max_live are live; ask again
  * later), ERR_INTERRUPTED (dropped meanwhile), ERR_TOO_LARGE, what checkpoint() gave, or errors of
  * reading the files. Joined calls: only the first one's `checkpoint` runs. True: this one's will,
- * and checkpointed() be called for it. */
+ * between checkpointing() and checkpointed(). */
 bool snapshot_store_make(struct snapshot_store *s, uint64_t group, const char *dir,
                          uint64_t min_index, snapshot_checkpoint_fn checkpoint,
                          snapshot_made_fn done, void *arg);

@@ -257,7 +257,8 @@ static void watch_replica(struct replica *r)
         engine_key_slots(r->shard.first_slot, r->shard.last_slot, &owned);
         checker_raft_state(r->shard.group, r->shard.replica, r->applied.index,
                            sim_engine_hash(r->db, engine_key_from(&owned), engine_key_to(&owned),
-                                           r->shard.time_ms));
+                                           r->shard.time_ms) ^
+                               dedupe_hash(r->dedupe, r->shard.time_ms));
     }
     sim_merge_watch(r);
 }

@@ -1,9 +1,9 @@
 /* shardd/engine.h in memory, over the simulated disk.
  *
- * A database is a sorted array of pairs; flushing writes all of it to the file IMAGE (magic, pairs,
- * CRC32C) with fs_write_file, so a crash goes back to the state of the last flush, at a boundary of
- * a batch. A flush may compact, too: then it drops what has expired by the log's time of what was
- * durable before it. Flushes also happen by themselves, as RocksDB's do, at random. Now and then a
+ * A database is a sorted array of pairs. Freezing makes an image of all of it (magic, pairs,
+ * CRC32C), flushing writes that to the file IMAGE with fs_write_file, so a crash goes back to the
+ * state that was frozen for the last flush, at a boundary of a batch. Freezing may compact, too:
+ * then it drops what has expired by the log's time of what was durable before it. Now and then a
  * read that wants the cache only is told that it needs I/O. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,6 @@
 #include "tests/sim/sim_engine.h"
 
 #define IMAGE_MAGIC 0x53454e47u
-#define SPONTANEOUS_FLUSH 0.01
 #define NEEDS_IO 0.03
 #define COMPACTS 0.3
 
@@ -44,8 +43,9 @@ struct engine_db {
     char path[1024];
     struct pairs now;
     struct buf durable; /* the bytes of IMAGE */
-    uint64_t since_flush;
-    uint64_t time_ms; /* engine_set_time() */
+    struct buf frozen;  /* those of the next one; empty: there is nothing to flush */
+    uint64_t since_flush, since_freeze; /* bytes written */
+    uint64_t time_ms;                   /* engine_set_time() */
     bool broken;
 };
 
@@ -171,25 +171,45 @@ static void compact(struct engine_db *db)
             pairs_remove(&db->now, i, i + 1);
 }
 
-static enum err flush(struct engine_db *db, const char *dir)
+static enum err write_image(const char *dir, struct slice image)
 {
-    struct buf image = {0};
     char path[1100];
-    enum err e;
 
-    if (dir == db->path && sim_chance(COMPACTS))
-        compact(db);
-    image_encode(&db->now, &image);
     snprintf(path, sizeof path, "%s/IMAGE", dir);
-    e = fs_write_file(path, buf_slice(&image));
-    if (e == ERR_OK && dir == db->path) {
-        buf_close(&db->durable);
-        db->durable = image;
-        db->since_flush = 0;
+    return fs_write_file(path, image);
+}
+
+void engine_freeze(struct engine_db *db)
+{
+    if (sim_chance(COMPACTS))
+        compact(db);
+    buf_clear(&db->frozen);
+    image_encode(&db->now, &db->frozen);
+    db->since_freeze = 0;
+}
+
+enum err engine_flush_frozen(struct engine_db *db)
+{
+    if (db->broken)
+        return ERR_IO;
+    if (db->frozen.n == 0)
         return ERR_OK;
+    enum err e = write_image(db->path, buf_slice(&db->frozen));
+    if (e != ERR_OK) {
+        db->broken = true;
+        return e;
     }
-    buf_close(&image);
-    return e;
+    buf_close(&db->durable);
+    db->durable = db->frozen;
+    db->frozen = (struct buf){0};
+    db->since_flush = db->since_freeze;
+    return ERR_OK;
+}
+
+enum err engine_flush(struct engine_db *db)
+{
+    engine_freeze(db);
+    return engine_flush_frozen(db);
 }
 
 /* ---- life ---- */
@@ -242,7 +262,7 @@ enum err engine_open(struct engine *e, const char *path, bool create, struct eng
     if (result == ERR_OK && !create)
         result = make_durable(path, image);
     if (result == ERR_OK)
-        result = create ? flush(db, db->path) : image_decode(buf_slice(&db->durable), &db->now);
+        result = create ? engine_flush(db) : image_decode(buf_slice(&db->durable), &db->now);
     if (result != ERR_OK) {
         snprintf(msg, n, "%s: %s", path, err_text(result));
         engine_close(db);
@@ -258,6 +278,7 @@ void engine_close(struct engine_db *db)
     pairs_remove(&db->now, 0, db->now.n);
     free(db->now.e);
     buf_close(&db->durable);
+    buf_close(&db->frozen);
     free(db);
 }
 
@@ -375,8 +396,7 @@ enum err engine_write(struct engine_db *db, struct engine_batch *b)
         }
     }
     db->since_flush += b->ops.n;
-    if (sim_chance(SPONTANEOUS_FLUSH) && flush(db, db->path) == ERR_IO)
-        db->broken = true;
+    db->since_freeze += b->ops.n;
     return ERR_OK;
 }
 
@@ -505,20 +525,15 @@ enum err engine_peek(struct engine *e, const char *path, struct slice key, struc
 
 /* ---- maintenance ---- */
 
-enum err engine_flush(struct engine_db *db)
-{
-    return db->broken ? ERR_IO : flush(db, db->path);
-}
-
 enum err engine_checkpoint(struct engine_db *db, const char *path)
 {
-    enum err e = engine_flush(db);
+    enum err e = engine_flush_frozen(db);
 
     if (e == ERR_OK && fs_exists(path))
         e = ERR_EXISTS;
     if (e == ERR_OK)
         e = fs_mkdir(path);
-    return e == ERR_OK ? flush(db, path) : e;
+    return e == ERR_OK ? write_image(path, buf_slice(&db->durable)) : e;
 }
 
 void engine_set_time(struct engine_db *db, uint64_t durable_ms)

@@ -90,6 +90,7 @@ static const struct {
     {"read-moved", 0, 0, SHARD_BUG_READ_MOVED},
     {"follower-reads-local", 0, 0, SHARD_BUG_FOLLOWER_LOCAL},
     {"dedupe-off", 0, 0, SHARD_BUG_DEDUPE},
+    {"rows-forgotten", 0, 0, SHARD_BUG_ROWS},
     {"expiry-local-clock", 0, 0, SHARD_BUG_EXPIRY},
 };
 

@@ -467,6 +467,9 @@ START_TEST(repeated_is_known)
     check_repeated(ops, &o, 10);
     check_value("n", "no", shard.version, 0);
     /* After a restart. */
+    dedupe_store(dedupe, shard.group, shard.first_slot, batch);
+    ck_assert_int_eq(engine_write(db, batch), ERR_OK);
+    engine_batch_clear(batch);
     ck_assert_int_eq(engine_flush(db), ERR_OK);
     dedupe_clear(dedupe);
     ck_assert_int_eq(dedupe_load(dedupe, db, shard.group, shard.first_slot, shard.time_ms), ERR_OK);

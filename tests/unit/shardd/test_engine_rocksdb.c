@@ -306,6 +306,34 @@ START_TEST(a_kill_loses_back_to_a_batch_boundary)
 }
 END_TEST
 
+/* A flush makes durable what was there when it was frozen; all of it is seen all the time. */
+START_TEST(what_is_frozen_is_flushed)
+{
+    struct engine_db *db = open_db("db", true);
+    put(db, "a", "1");
+    put(db, "b", "1");
+    engine_freeze(db);
+    put(db, "a", "2");
+    engine_freeze(db); /* what was to flush the first one came to nothing */
+    engine_freeze(db);
+    put(db, "a", "3");
+    put(db, "c", "3");
+    for (int flushed = 0; flushed < 2; flushed++) {
+        expect(db, "a", "3");
+        expect(db, "b", "1");
+        expect(db, "c", "3");
+        ck_assert_int_eq(engine_flush_frozen(db), ERR_OK);
+    }
+    expect_durable(db, "a", "2");
+    expect_durable(db, "c", NULL);
+    close_db(db);
+    db = open_db("db", false);
+    expect(db, "a", "2");
+    expect(db, "b", "1");
+    close_db(db);
+}
+END_TEST
+
 START_TEST(checkpoint_has_all_and_peek_leaves_it_alone)
 {
     struct engine_db *db = open_db("db", true);
@@ -313,9 +341,10 @@ START_TEST(checkpoint_has_all_and_peek_leaves_it_alone)
     char at[4200];
 
     put(db, "mposition", "7"); /* only in the memtable: the checkpoint has to flush */
+    engine_freeze(db);
+    put(db, "mposition", "8");
     snprintf(at, sizeof at, "%s", in_root("snap"));
     ck_assert_int_eq(engine_checkpoint(db, at), ERR_OK);
-    put(db, "mposition", "8");
     ck_assert_int_eq(engine_peek(engine, at, slice_str("mposition"), &b), ERR_OK);
     ck_assert(slice_eq(buf_slice(&b), slice_str("7")));
     ck_assert_int_eq(engine_peek(engine, at, slice_str("none"), &b), ERR_NOT_FOUND);
@@ -453,13 +482,13 @@ static void compact(struct engine_db *db)
 START_TEST(compaction_drops_what_has_expired)
 {
     struct engine_db *db = open_db("expiry", true), *fresh;
-    static const uint8_t sid[16] = {9};
+    static const uint8_t sid[16] = {9}, sid_late[16] = {10};
     uint8_t raw[6][64];
     struct slice soon = engine_key_data(raw[0], 5, slice_str("soon")),
                  late = engine_key_data(raw[1], 5, slice_str("late")),
                  never = engine_key_data(raw[2], 5, slice_str("never")),
-                 session = engine_key_session(raw[3], 5, sid, 0),
-                 session_late = engine_key_session(raw[4], 5, sid, 1),
+                 session = engine_key_session(raw[3], 5, sid),
+                 session_late = engine_key_session(raw[4], 5, sid_late),
                  meta = engine_key_meta(raw[5], "other");
 
     put_until(db, soon, 1000);
@@ -548,6 +577,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, bad_options_are_refused);
     tcase_add_test(t, durable_tier_follows_flushes);
     tcase_add_test(t, a_kill_loses_back_to_a_batch_boundary);
+    tcase_add_test(t, what_is_frozen_is_flushed);
     tcase_add_test(t, checkpoint_has_all_and_peek_leaves_it_alone);
     tcase_add_test(t, cached_reads_say_incomplete);
     tcase_add_test(t, statistics_and_compaction);

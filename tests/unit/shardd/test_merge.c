@@ -281,16 +281,18 @@ struct left {
 static void left_inside(struct world *world, void *arg)
 {
     struct left *l = arg;
-    const struct replica *source = core_find_replica(world->core, SOURCE);
-    const struct replica *target = core_find_replica(world->core, TARGET);
+    struct replica *source = core_find_replica(world->core, SOURCE);
+    struct replica *target = core_find_replica(world->core, TARGET);
     struct engine_db *s = source->db, *t = target->db;
     struct engine_key_range range;
     struct merge_mark mark = {0};
     l->busy = source->busy_offload || target->busy_offload;
     if (l->busy)
         return;
-    ck_assert_int_eq(engine_flush(s), ERR_OK);
-    ck_assert_int_eq(engine_flush(t), ERR_OK);
+    replica_freeze(source);
+    replica_freeze(target);
+    ck_assert_int_eq(engine_flush_frozen(s), ERR_OK);
+    ck_assert_int_eq(engine_flush_frozen(t), ERR_OK);
     engine_key_slots(0, HALF - 1, &range);
     ck_assert_int_eq(
         engine_scan(t, engine_key_from(&range), engine_key_to(&range), count_pair, &l->copied),

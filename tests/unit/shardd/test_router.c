@@ -155,7 +155,7 @@ static void fill_sessions(struct world *world, void *arg)
         dedupe_record(r->dedupe, &op, 1, r->shard.time_ms, &ok);
     }
     struct engine_batch *b = engine_batch_create();
-    dedupe_store(r->dedupe, 1, 0, r->shard.time_ms, b);
+    dedupe_store(r->dedupe, 1, 0, b);
     engine_batch_destroy(b);
 }
 
