@@ -291,6 +291,7 @@ const char *membership_role(const struct membership *m, uint32_t id)
 void membership_note(const struct membership *m, char *out, size_t n)
 {
     struct count now = count_all(m, 0);
+    const char *first = now.coming ? " once another has caught up" : " once one more was added";
     out[0] = 0;
     for (uint32_t i = 0; i < m->c->n_members; i++) {
         const struct cluster_member *k = &m->c->member[i];
@@ -298,8 +299,7 @@ void membership_note(const struct membership *m, char *out, size_t n)
         const struct membership_seen *s = seen(m, k->id);
         if (k->leaving)
             snprintf(out, n, "member %u of placementd leaves%s", k->id,
-                     now.voters < 4 && g && g->role == GROUP_VOTER ? " once another has caught up"
-                                                                   : "");
+                     now.voters < 4 && g && g->role == GROUP_VOTER ? first : "");
         else if (!g && s->heard && !s->blank)
             snprintf(out, n,
                      "member %u of placementd has a state of its own: stop it, empty its data "

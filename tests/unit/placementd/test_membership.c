@@ -208,6 +208,7 @@ static const struct {
     {"1v 2s", "is catching up"},
     {"1v 2s+", "stands by"},
     {"1v 2v 3l 4s", "member 3 of placementd leaves once another has caught up"},
+    {"1v 2v 3l", "member 3 of placementd leaves once one more was added"}, /* older logs */
     {"1l 2v 3v 4v", "member 1 of placementd leaves"},
 };
 
