@@ -140,6 +140,8 @@ void membership_next(const struct membership *m, struct membership_step *out)
 {
     struct count n = count_all(m, 0);
     *out = (struct membership_step){0};
+    if (m->changing || m->leave_due)
+        return;
     if (next_standby(m, out))
         return;
     if (may_promote(&n))
@@ -211,6 +213,30 @@ static enum err no_member(const struct membership *m, uint64_t id, char *why, si
                (unsigned long long)id, list);
 }
 
+/* One without a vote. Whoever waits for it would wait for ever: a voter that leaves only once
+ * another has its place, or the second of two voters. While one voter alone is all, nobody does,
+ * unless somebody is about to get a vote. `now`: without it. */
+static enum err may_withdraw(const struct membership *m, uint32_t id, const struct count *now,
+                             char *why, size_t n)
+{
+    unsigned stay = now->voters - now->leaving + now->coming;
+    if (stay >= 3 || (now->voters == 1 && now->leaving == 0 && !m->changing))
+        return say(why, n, ERR_OK, "member %u, which has no vote yet, leaves", id);
+    if (now->leaving)
+        return say(why, n, ERR_REFUSED,
+                   "member %u is needed: a voter leaves as soon as another has its place, and "
+                   "without it only %u stay: add a member first (kvctl cluster member add), then "
+                   "remove member %u",
+                   id, stay, id);
+    if (now->voters == 1)
+        return say(why, n, ERR_REFUSED,
+                   "the members are changing at this moment: try again in a second");
+    return say(why, n, ERR_REFUSED,
+               "%u would be left, and two survive no failure at all: add a member first (kvctl "
+               "cluster member add), then remove member %u",
+               stay, id);
+}
+
 enum err membership_may_remove(const struct membership *m, uint64_t id, char *why, size_t n)
 {
     struct count now = count_all(m, id);
@@ -219,8 +245,11 @@ enum err membership_may_remove(const struct membership *m, uint64_t id, char *wh
     unsigned stay = now.voters - now.leaving;
     if (!k)
         return no_member(m, id, why, n);
+    if (m->leave_due)
+        return say(why, n, ERR_REFUSED,
+                   "another member is being removed at this moment: try again in a second");
     if (!g || g->role != GROUP_VOTER)
-        return say(why, n, ERR_OK, "member %u, which has no vote yet, leaves", k->id);
+        return may_withdraw(m, k->id, &now, why, n);
     if (stay + now.coming < 3)
         return say(why, n, ERR_REFUSED,
                    "%u of %u would be left, and two survive no failure at all: add a member first "
@@ -262,6 +291,7 @@ const char *membership_role(const struct membership *m, uint32_t id)
 void membership_note(const struct membership *m, char *out, size_t n)
 {
     struct count now = count_all(m, 0);
+    const char *first = now.coming ? " once another has caught up" : " once one more was added";
     out[0] = 0;
     for (uint32_t i = 0; i < m->c->n_members; i++) {
         const struct cluster_member *k = &m->c->member[i];
@@ -269,8 +299,7 @@ void membership_note(const struct membership *m, char *out, size_t n)
         const struct membership_seen *s = seen(m, k->id);
         if (k->leaving)
             snprintf(out, n, "member %u of placementd leaves%s", k->id,
-                     now.voters < 4 && g && g->role == GROUP_VOTER ? " once another has caught up"
-                                                                   : "");
+                     now.voters < 4 && g && g->role == GROUP_VOTER ? first : "");
         else if (!g && s->heard && !s->blank)
             snprintf(out, n,
                      "member %u of placementd has a state of its own: stop it, empty its data "

@@ -13,6 +13,9 @@
  *     never become two. If a voter dies in that moment placementd stands still until it is back;
  *     reads and writes of clients do not need it.
  *   - A voter leaves only when at least three remain. A leader that is to leave hands over first.
+ *   - What was promised ends: asked for is granted only if it can be carried out with those that
+ * are listed. So one without a vote, too, is kept as long as a voter that leaves waits for it, or
+ * the second of two for a third.
  *
  * Pure. Owner: struct server.  Thread: the loop.  Depends on: cluster, raft (configurations). */
 #ifndef PLACEMENTD_MEMBERSHIP_H
@@ -33,6 +36,9 @@ struct membership {
     const struct cluster *c;
     const struct group_conf *conf; /* committed */
     uint32_t self;
+    /* What is seen here is about to be old, and no next change is made from it: */
+    bool changing;  /* another configuration is proposed or committed, not applied */
+    bool leave_due; /* MEMBER_LEAVE is proposed and not in the list yet */
     uint32_t n;
     struct membership_seen seen[2 * CLUSTER_MEMBERS_MAX];
 };

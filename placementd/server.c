@@ -277,7 +277,13 @@ static enum err open_group(struct server *s, char *msg, size_t n)
 static enum err driver_propose(void *arg, const struct cluster_command *cmd, uint64_t *index,
                                uint64_t *term)
 {
-    return fsm_propose(&((struct server *)arg)->fsm, cmd, index, term);
+    struct server *s = arg;
+    enum err e = fsm_propose(&s->fsm, cmd, index, term);
+    if (e == ERR_OK && cmd->kind == CLUSTER_CMD_MEMBER_LEAVE) {
+        s->leave_index = *index;
+        s->leave_term = *term;
+    }
+    return e;
 }
 
 void server_apply_settings(struct server *s)

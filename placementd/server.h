@@ -52,6 +52,7 @@ struct server {
     bool removed;        /* from the group: it ends, and is not to be started again */
     uint64_t conf_index; /* of the group's configuration when the members were last looked at */
     uint64_t noticed;    /* ns: when one that was removed was last told */
+    uint64_t leave_index, leave_term; /* of the last MEMBER_LEAVE that was proposed here */
 };
 
 /* On failure `msg` says what is wrong and what to do; everything is closed again. */

@@ -220,6 +220,11 @@ const struct membership *server_membership(struct server *s)
     struct membership *v = &s->membership;
     uint64_t now = io_now(s->io);
     *v = (struct membership){.c = &s->fsm.cluster, .conf = conf_of(s), .self = s->self->id};
+    v->changing = group_changing(s->fsm.group) ||
+                  group_commit_index(s->fsm.group) > group_applied(s->fsm.group)->index;
+    /* Those of earlier terms are known: the read before each request has applied them. */
+    v->leave_due = s->leave_term == group_term(s->fsm.group) &&
+                   s->leave_index > group_applied(s->fsm.group)->index;
     for (uint32_t i = 0; i < s->members.n; i++) {
         const struct member *m = &s->members.member[i];
         uint64_t match = group_match(s->fsm.group, m->id);
@@ -239,7 +244,7 @@ static void bring_on(struct server *s)
     struct membership_step step;
     struct cluster_command cmd = {.kind = CLUSTER_CMD_MEMBER_REMOVE};
     enum err e = ERR_OK;
-    if (group_changing(s->fsm.group) || group_transferring(s->fsm.group))
+    if (group_transferring(s->fsm.group))
         return;
     membership_next(server_membership(s), &step);
     switch (step.kind) {

@@ -52,8 +52,8 @@ static void on_answer(struct sim_admin *a, const struct rpc_error *e, struct sli
 {
     const struct sim_ask *q = &a->ask[0];
 
-    sim_log("%s %s %s%s%s group %llu: %s %s", q->method, q->action, q->node, q->from, q->to,
-            (unsigned long long)q->group, err_name(e->err), e->text);
+    sim_log("%s %s %s%s%s group %llu id %llu: %s %s", q->method, q->action, q->node, q->from, q->to,
+            (unsigned long long)q->group, (unsigned long long)q->id, err_name(e->err), e->text);
     if (elsewhere(e->err))
         return;
     if (e->err == ERR_OK)
