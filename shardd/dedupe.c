@@ -16,17 +16,18 @@
 #define RESULT_SIZE 23u
 #define CACHE_LINE 64u
 #define SESSION_LINES 4u
-#define KEPT_INSIDE 4u
+#define KEPT_INSIDE 5u
+#define UNTIL_MAX ((1ull << 43) - 1) /* ms since 1970, in the year 2248: this or later, unknown */
 #define KEPT_MANY 64u /* memory for more is given back when it is not needed any more */
 #define CLEAN UINT32_MAX
 #define NEAR_FRONT 4u
 
 struct kept {
-    uint64_t seq, until_ms, version;
+    uint64_t seq, version;
     int64_t number;
-    uint16_t slot;
-    uint8_t err;
+    uint64_t until_ms : 43, slot : 14, err : 7;
 };
+_Static_assert(LIMIT_SLOTS <= 1u << 14 && HAS_NUMBER <= 1u << 7, "kept");
 
 /* A few cache lines, with the results of a client that does not have many writes under way: what a
  * write costs here is waiting for memory. */
@@ -192,7 +193,7 @@ static void filter(struct dedupe *d, struct session *s, kept_fn stays, const voi
 
 static bool is_current(const struct kept *k, const void *arg)
 {
-    return k->until_ms >= *(const uint64_t *)arg;
+    return k->until_ms >= *(const uint64_t *)arg || k->until_ms == UNTIL_MAX;
 }
 
 static void make_room(struct session *s)
@@ -210,6 +211,16 @@ static void make_room(struct session *s)
         s->cap = (uint16_t)cap;
     }
     s->first = 0;
+}
+
+static void set_kept(struct kept *k, uint64_t until_ms, uint16_t slot, unsigned err)
+{
+    CHECK(err < HAS_NUMBER && slot < LIMIT_SLOTS);
+    if (until_ms > UNTIL_MAX)
+        until_ms = UNTIL_MAX;
+    k->until_ms = until_ms & UNTIL_MAX;
+    k->slot = slot & (LIMIT_SLOTS - 1);
+    k->err = err & (HAS_NUMBER - 1);
 }
 
 /* Once there, a result stays as it is. */
@@ -317,6 +328,7 @@ void dedupe_prefetch(const struct dedupe *d, const uint8_t *const sids[], uint32
         if (!s[i] || s[i]->kept == s[i]->inside)
             continue;
         __builtin_prefetch(first_of(s[i]));
+        __builtin_prefetch(first_of(s[i]) + s[i]->n - 1, 1);
         __builtin_prefetch(first_of(s[i]) + s[i]->n, 1);
     }
 }
@@ -345,7 +357,6 @@ void dedupe_record(struct dedupe *d, const struct command_op *op, uint16_t slot,
                    const struct dedupe_result *result)
 {
     struct session *s = get(d, op->sid);
-    CHECK(result->err >= ERR_OK && result->err < HAS_NUMBER);
     if (s->until_max < time_ms) { /* one that is over, or a new one */
         drop_front(d, s, s->n);
         s->floor = 0;
@@ -353,13 +364,9 @@ void dedupe_record(struct dedupe *d, const struct command_op *op, uint16_t slot,
     if (op->until_ms > s->until_max)
         s->until_max = op->until_ms;
     raise_floor(d, s, op->ack);
-    insert(d, s,
-           &(struct kept){.seq = op->seq,
-                          .until_ms = op->until_ms,
-                          .version = result->version,
-                          .number = result->number,
-                          .slot = slot,
-                          .err = (uint8_t)result->err});
+    struct kept k = {.seq = op->seq, .version = result->version, .number = result->number};
+    set_kept(&k, op->until_ms, slot, (unsigned)result->err);
+    insert(d, s, &k);
     bound(d, s, time_ms);
     set_changed(d, s);
 }
@@ -439,19 +446,19 @@ struct loading {
 
 static void load_result(struct loading *l, struct session *s, uint64_t expiry, struct cursor *c)
 {
-    struct kept k = {.seq = cursor_u64(c), .slot = cursor_u16(c)};
+    struct kept k = {.seq = cursor_u64(c)};
+    uint16_t slot = cursor_u16(c);
     uint8_t e = cursor_u8(c);
     uint32_t before = cursor_u32(c);
     k.version = cursor_u64(c);
     if (e & HAS_NUMBER)
         k.number = (int64_t)cursor_u64(c);
-    k.err = (uint8_t)(e & ~HAS_NUMBER);
-    k.until_ms = expiry - before;
-    if (c->bad || before > expiry) {
+    if (c->bad || before > expiry || slot >= LIMIT_SLOTS) {
         c->bad = true;
         return;
     }
-    if (k.seq >= s->floor && k.until_ms >= l->time_ms)
+    set_kept(&k, expiry - before, slot, e & ~HAS_NUMBER);
+    if (k.seq >= s->floor && is_current(&k, &l->time_ms))
         insert(l->d, s, &k);
 }
 
@@ -578,7 +585,7 @@ static uint64_t session_hash(const struct session *s, uint64_t time_ms)
     uint64_t h = mix(mix(hash_of(s->sid), s->floor), s->until_max);
     for (uint32_t i = 0; i < s->n; i++) {
         const struct kept *k = &first_of(s)[i];
-        if (k->until_ms >= time_ms)
+        if (is_current(k, &time_ms))
             h = mix(mix(mix(mix(h, k->seq), k->until_ms), k->version),
                     (uint64_t)k->number ^ k->err ^ (uint64_t)k->slot << 32);
     }

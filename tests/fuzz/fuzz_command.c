@@ -215,24 +215,28 @@ static void on_second(void *arg, uint32_t i, const struct apply_outcome *o)
     CHECK(!(op.flags & COMMAND_SESSION) || o->repeated || o->err == ERR_UNKNOWN_OUTCOME);
 }
 
-/* What no leader proposes: rows say until when a result is kept as a distance of 32 bits. */
+/* What no leader proposes: rows say until when a result is kept as a distance of 32 bits, before a
+ * moment that is one later. */
 static bool is_far(struct slice raw)
 {
     struct command_reader r;
     struct command_op op;
     bool far = command_open(raw, &r) != ERR_OK;
     while (!far && r.left > 0)
-        far = command_next(&r, &op) != ERR_OK || op.until_ms >> 31 > r.time_ms >> 31;
+        far = command_next(&r, &op) != ERR_OK || op.until_ms >> 31 > r.time_ms >> 31 ||
+              op.until_ms == UINT64_MAX;
     return far;
 }
 
 /* The table that is loaded from the rows tells the same of each op. */
-static void check_rows(struct slice raw, struct dedupe *d, struct engine_db *db, uint64_t time_ms)
+static void check_rows(struct slice raw, struct dedupe *d, struct engine_batch *batch,
+                       uint64_t time_ms)
 {
     struct dedupe *loaded = dedupe_create();
     struct command_reader r;
     struct command_op op;
-    CHECK(dedupe_load(loaded, db, GROUP, 0, time_ms) == ERR_OK);
+    dedupe_store(d, GROUP, 0, batch);
+    CHECK(dedupe_load(loaded, batch->db, GROUP, 0, time_ms) == ERR_OK);
     CHECK(command_open(raw, &r) == ERR_OK);
     while (r.left > 0) {
         struct dedupe_result a = {0}, b = {0};
@@ -262,7 +266,7 @@ static void try_command(struct slice raw)
     if (e == ERR_OK) {
         struct command_reader r;
         if (!is_far(raw))
-            check_rows(raw, d, &db, shard.time_ms);
+            check_rows(raw, d, &batch, shard.time_ms);
         CHECK(command_open(raw, &r) == ERR_OK);
         CHECK(apply_command(&shard, d, raw, &db, &batch, on_second, &r) == ERR_OK);
     }
