@@ -440,6 +440,7 @@ static struct core *core_alloc(struct node *node, unsigned number, struct io *io
     list_init(&c->dirty);
     list_init(&c->sessions);
     list_init(&c->requests);
+    list_init(&c->spare_requests);
     map_init(&c->replicas);
     map_init(&c->session_by_id);
     map_init(&c->tombstones.greatest);
@@ -455,6 +456,7 @@ static struct core *core_alloc(struct node *node, unsigned number, struct io *io
 
 static void core_free(struct core *c)
 {
+    request_free_spare(c);
     conn_set_destroy(c->conns);
     map_close(&c->replicas);
     map_close(&c->session_by_id);

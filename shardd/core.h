@@ -107,6 +107,8 @@ struct core {
     struct list requests; /* all unanswered */
     unsigned n_requests;
     uint64_t request_bytes;
+    struct list spare_requests; /* their memory, for the next ones (request.c) */
+    unsigned n_spare_requests;
     uint64_t turn_values; /* bytes of values that this turn has answered with */
     uint64_t next_deadline;
 

@@ -80,6 +80,8 @@ void request_reply_error(struct request *r, enum err e, const char *text, uint64
                          const struct shard_desc *desc);
 /* Answers every request whose deadline has passed with TIMEOUT. Called on the core's tick. */
 void request_expire(struct core *core, uint64_t now);
+/* Gives the memory back that is kept for the core's next requests. */
+void request_free_spare(struct core *core);
 /* Answers to a request that was refused before it was created. */
 void request_refuse(struct core *core, struct session *session, uint32_t remote_core,
                     uint64_t remote_session, uint32_t msgid, enum err e, const char *text,
