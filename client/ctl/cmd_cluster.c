@@ -216,7 +216,8 @@ static void status_text(const struct ctl *ctl, const struct kvadmin_status *s)
 
 static int no_arguments(struct ctl *ctl, int argc, char **argv)
 {
-    return argc > 1 ? ctl_usage(ctl, argv[0], "%s takes no arguments", argv[0]) : CTL_OK;
+    const char *name = argv[0] + strlen(CTL_PROGRAM);
+    return argc > 1 ? ctl_usage(ctl, name, "%s takes no arguments", name) : CTL_OK;
 }
 
 /* What the commands without arguments begin with. On CTL_OK: kvadmin_status_close(). */

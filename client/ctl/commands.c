@@ -4,7 +4,9 @@
 const struct ctl_command ctl_commands[] = {
     {"get", "KEY [--raw] [--read LEVEL]", "print the value of a key",
      "--raw prints the bytes of the value and nothing else, no newline either.\n"
-     "--read linearizable (the default), session, bounded:500ms (at most so old) or any.\n"
+     "--read linearizable (the default), session (nothing older than what this kvctl, or the "
+     "--session\n"
+     "FILE, has seen), bounded:500ms (at most so old) or any.\n"
      "-o json shows the version and what is left of its time to live.\n",
      cmd_get},
     {"put", "KEY VALUE|- [--ttl T] [--if-version N|--if-absent]", "set the value of a key",

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/ctl/output.h"
+#include "client/ctl/session_file.h"
 #include "client/kvadmin.h"
 
 int ctl_exit_code(kv_err e)
@@ -189,9 +190,15 @@ kv_client *ctl_client(struct ctl *ctl, int *code)
     o.name = "kvctl";
     o.timeout_ms = ctl->timeout_ms;
     kv_err e = kv_open(ctl->url, &o, &ctl->kv, msg, sizeof(msg));
-    if (e == KV_OK)
+    if (e != KV_OK) {
+        *code = ctl_fail(ctl, ctl_exit_code(e), kv_err_name(e), NULL, "%s", msg);
+        return NULL;
+    }
+    *code = ctl->session ? session_file_load(ctl) : CTL_OK;
+    if (*code == CTL_OK)
         return ctl->kv;
-    *code = ctl_fail(ctl, ctl_exit_code(e), kv_err_name(e), NULL, "%s", msg);
+    kv_close(ctl->kv, 0);
+    ctl->kv = NULL; /* nothing to save: the file stays as it is */
     return NULL;
 }
 
@@ -282,7 +289,10 @@ int ctl_dispatch(struct ctl *ctl, int argc, char **argv)
         }
         if (ctl->dry_run && has_no_dry_run(c->name))
             return ctl_usage(ctl, c->name, "%s knows no --dry-run; nothing was done", c->name);
-        optind = 0; /* getopt_long starts afresh */
+        optind = 0;    /* getopt_long starts afresh */
+        char name[64]; /* it names the command in what it has to say */
+        snprintf(name, sizeof(name), CTL_PROGRAM "%s", c->name);
+        argv[words - 1] = name;
         return c->run(ctl, argc - words + 1, argv + words - 1);
     }
     return dispatch_unknown(ctl, argc, argv);

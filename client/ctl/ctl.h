@@ -1,7 +1,7 @@
 /* kvctl: what all commands share.
  *
  * main.c parses the global options, finds the command in the table of commands.c and calls it with
- * its own arguments (argv[0]: the command's last word). Commands print data on stdout and
+ * its own arguments (argv[0]: "kvctl node list"). Commands print data on stdout and
  * everything else on stderr, and return the exit code.
  * Thread: main.  Depends on: kvclient.h, kvadmin.h. */
 #ifndef CTL_CTL_H
@@ -31,7 +31,8 @@ struct ctl {
     unsigned timeout_ms;
     bool timeout_given;
     bool yes, dry_run, color;
-    kv_client *kv; /* opened on first use by ctl_client() */
+    const char *session; /* file (session_file.h), or NULL */
+    kv_client *kv;       /* opened on first use by ctl_client() */
     bool in_shell;
 };
 
@@ -44,6 +45,8 @@ struct ctl_command {
 };
 extern const struct ctl_command ctl_commands[];
 extern const size_t ctl_n_commands;
+
+#define CTL_PROGRAM "kvctl "
 
 /* Runs one command line without the program's name. */
 int ctl_dispatch(struct ctl *ctl, int argc, char **argv);

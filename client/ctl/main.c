@@ -6,6 +6,7 @@
 
 #include "client/ctl/ctl.h"
 #include "client/ctl/playground_file.h"
+#include "client/ctl/session_file.h"
 
 #define CLOSE_MS 100u
 
@@ -19,6 +20,9 @@ static void print_help(void)
            "./run)\n"
            "  -o FORMAT           plain, table or json\n"
            "  --timeout T         of one call: 5s, 500ms\n"
+           "  --session FILE      go on with what is kept there of a session: gets with --read "
+           "session\n"
+           "                      see what was written and read in it before; then keep it there\n"
            "  --yes               do not ask\n"
            "  --dry-run           only say what would be done\n"
            "  --color WHEN        auto, always or never (NO_COLOR is honoured)\n"
@@ -38,7 +42,8 @@ static bool want_color(const char *when)
 /* Takes a global option at argv[i]: how many words it has; 0: it is none; -1: wrong, printed. */
 static int global_option(struct ctl *ctl, int argc, char **argv, int i)
 {
-    static const char *const names[] = {"--url", "-o", "--timeout", "--color"};
+    static const char *const names[] = {"--url", "-o", "--timeout", "--session", "--color"};
+    enum { N_NAMES = 5 };
     const char *arg = argv[i], *value = NULL;
     size_t k = 0;
     int words = 1;
@@ -46,7 +51,7 @@ static int global_option(struct ctl *ctl, int argc, char **argv, int i)
         *(arg[2] == 'y' ? &ctl->yes : &ctl->dry_run) = true;
         return 1;
     }
-    for (; k < 4; k++) {
+    for (; k < N_NAMES; k++) {
         size_t n = strlen(names[k]);
         if (strcmp(arg, names[k]) == 0) {
             words = 2;
@@ -58,7 +63,7 @@ static int global_option(struct ctl *ctl, int argc, char **argv, int i)
             break;
         }
     }
-    if (k == 4)
+    if (k == N_NAMES)
         return 0;
     if (!value)
         return ctl_usage(ctl, "", "%s wants a value", arg), -1;
@@ -73,6 +78,9 @@ static int global_option(struct ctl *ctl, int argc, char **argv, int i)
     } else if (k == 2) {
         ok = ctl_parse_duration(value, &ctl->timeout_ms) && ctl->timeout_ms > 0;
         ctl->timeout_given = true;
+    } else if (k == 3) {
+        ok = value[0] != '\0';
+        ctl->session = value;
     } else {
         ctl->color = want_color(value);
     }
@@ -116,6 +124,8 @@ int main(int argc, char **argv)
     } else {
         code = ctl_dispatch(&ctl, n, rest);
     }
+    int kept = ctl.session ? session_file_save(&ctl) : CTL_OK;
+    code = code == CTL_OK ? kept : code;
     kv_close(ctl.kv, CLOSE_MS);
     free(rest);
     if (fflush(stdout) != 0 && code == CTL_OK)

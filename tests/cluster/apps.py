@@ -94,6 +94,26 @@ def times_to_live(c):
     return ""
 
 
+def session_file(c):
+    """What one kvctl has written the next one reads, at whatever replica."""
+    path = os.path.join(c.dir, "session")
+    for i in range(50):
+        c.ctl("--session", path, "put", "kept", str(i))
+        said = c.ctl("--session", path, "get", "kept", "--read", "session").stdout
+        check(said == "%d\n" % i, "a session that was kept does not read its own write: %s" % said)
+    with open(path) as f:
+        token = f.read()
+    for text in ("", "kv1.AAAA", token[:-8], token[:10] + "x" + token[11:], "x" * 1000000):
+        with open(path, "w") as f:
+            f.write(text)
+        p = c.ctl("--session", path, "get", "kept", ok=False)
+        check(p.returncode == 2 and "does not hold a session" in p.stderr and not p.stdout,
+              "a damaged session: exit %d %s%s" % (p.returncode, p.stdout, p.stderr))
+    for where in (c.dir, "/nowhere/session"):
+        p = c.ctl("--session", where, "get", "kept", ok=False)
+        check(p.returncode == 2 and "cannot be" in p.stderr, "a session in %s: %s" % (where, p.stderr))
+
+
 def read_levels(c):
     """Each level answers; without a majority only those that do not need one."""
     c.ctl("put", "k", "v")
@@ -106,6 +126,7 @@ def read_levels(c):
     lines = "put own 1\nget own --read session\nput own 2\nget own --read session\n"
     said = c.ctl("shell", stdin=lines).stdout.split()
     check(said[2] == "1" and said[5] == "2", "a session does not read its own writes: %s" % said)
+    session_file(c)
     follower = bench(c, "--clients", "16", "--reads", "100", "--keys", "100", "--load", "--read",
                      "any", "--seconds", "1")["follower_reads"]
     check(follower > 0, "no read was answered by a follower")
