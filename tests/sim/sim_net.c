@@ -5,7 +5,8 @@
  * event. While the direction is cut the chunk stays and tries again with a growing timeout, as TCP
  * would. Acknowledgements need the other direction: cut off, the sender's window fills up.
  * A killed process resets its connections; a host that lost power says nothing, and answers with a
- * reset once it is up again and hears of a connection it does not know. */
+ * reset once it is up again and hears of a connection it does not know: bytes, or the question of a
+ * sender whose window is full. */
 #include "tests/sim/sim_stream.h"
 
 #include <stdlib.h>
@@ -334,6 +335,8 @@ void sim_net_host_died(struct sim_host *h, enum sim_death how)
             drop_pipe(e);
             if (how == SIM_KILL && !e->reset && !other(e)->gone)
                 put_chunk(e, CHUNK_RESET, slice_of(NULL, 0));
+            else if (how != SIM_KILL && other(e)->unacked > 0 && list_empty(&other(e)->pipe))
+                put_chunk(other(e), CHUNK_DATA, slice_of(NULL, 0)); /* asks about the window */
         }
         free_if_done(c);
     }

@@ -218,6 +218,23 @@ START_TEST(test_kill_resets_power_is_silent)
 }
 END_TEST
 
+/* All that may be sent has arrived; nobody took it. */
+START_TEST(test_power_lost_behind_a_full_window)
+{
+    begin(4, 100000000);
+    sim_run(sim_now() + 5 * NS_PER_MS);
+    sim_host_pause(b.host, 4 * NS_PER_S);
+    sim_run(sim_now() + 3 * NS_PER_S);
+    sim_host_kill(b.host, SIM_POWER);
+    sim_run(sim_now() + NS_PER_S);
+    ck_assert(!a.ended);
+    restart_server();
+    sim_run(sim_now() + 5 * NS_PER_S);
+    ck_assert(a.ended);
+    ck_assert_int_eq(a.why, ERR_CLOSED);
+}
+END_TEST
+
 START_TEST(test_refused)
 {
     sim_begin(5);
@@ -282,6 +299,7 @@ int main(void)
     tcase_add_test(t, test_cut_holds_and_heals);
     tcase_add_test(t, test_one_way_cut_closes_the_window);
     tcase_add_test(t, test_kill_resets_power_is_silent);
+    tcase_add_test(t, test_power_lost_behind_a_full_window);
     tcase_add_test(t, test_refused);
     tcase_add_test(t, test_timers_pause_and_rate);
     suite_add_tcase(s, t);
