@@ -13,6 +13,7 @@
 #include "common/wire/msg_map.h"
 #include "common/wire/skim.h"
 #include "shardd/describe.h"
+#include "shardd/placements.h"
 #include "shardd/step.h"
 
 #define MAP_MAGIC                                                                                  \
@@ -25,6 +26,7 @@ struct front {
     struct data_dir *data_dir;
     struct io_listener *client, *peer;
     struct report *report;
+    struct placements placements;
     unsigned next_core;
     struct gather *gather;
     unsigned movers; /* cores that move snapshots, as last gathered */
@@ -430,6 +432,12 @@ static void fill_self(const struct front *f, struct msg_register *self)
     self->node = stamp->node;
 }
 
+static void on_members(void *arg, const struct io_addr *addr, unsigned n)
+{
+    struct front *f = arg;
+    placements_set(&f->placements, addr, n);
+}
+
 enum err front_create(const struct front_options *o, struct front **out, char *msg, size_t n)
 {
     struct front *f = mem_zalloc(sizeof *f);
@@ -444,16 +452,20 @@ enum err front_create(const struct front_options *o, struct front **out, char *m
         free(f);
         return e;
     }
+    placements_open(&f->placements, o->node->core[0]->io, o->node->options.data_dir);
     struct report_options r = {
         .io = o->node->core[0]->io,
         .conns = o->node->core[0]->conns,
         .n_placement = o->n_placement,
         .placement = o->placement,
+        .n_learned = f->placements.n,
+        .learned = f->placements.addr,
         .arg = f,
         .on_registered = on_registered,
         .collect = on_collect,
         .on_step = on_step,
         .on_rate = on_rate,
+        .on_members = on_members,
         .on_map = on_map,
         .on_refused = on_refused,
     };

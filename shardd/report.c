@@ -36,7 +36,9 @@ struct report {
     struct report_options o;
     struct io_addr placement[REPORT_ADDRESSES];
     /* What placementd says of its members: those that were configured may all be gone by now. */
-    unsigned n_learned;
+    unsigned n_members;
+    struct io_addr member[LIMIT_GROUP_MEMBERS];
+    unsigned n_learned; /* those of them that were not configured */
     struct io_addr learned[LIMIT_GROUP_MEMBERS];
     struct msg_register self;
     enum state state;
@@ -280,17 +282,35 @@ static bool same_addr(const struct io_addr *a, const struct io_addr *b)
     return strcmp(x, y) == 0;
 }
 
+/* False: these are known. */
+static bool set_members(struct report *r, const struct io_addr *addr, unsigned n)
+{
+    bool same = n == r->n_members;
+    for (unsigned i = 0; same && i < n; i++)
+        same = same_addr(&addr[i], &r->member[i]);
+    if (same)
+        return false;
+    r->n_learned = 0;
+    r->n_members = n;
+    for (unsigned i = 0; i < n; i++) {
+        bool configured = false;
+        for (unsigned k = 0; !configured && k < r->o.n_placement; k++)
+            configured = same_addr(&addr[i], &r->placement[k]);
+        r->member[i] = addr[i];
+        if (!configured)
+            r->learned[r->n_learned++] = addr[i];
+    }
+    return true;
+}
+
 static void learn(struct report *r, const struct msg_heartbeat_reply *reply)
 {
-    r->n_learned = 0;
-    for (uint32_t i = 0; i < reply->n_members; i++) {
-        struct io_addr addr;
-        bool known = io_addr_parse(reply->member[i], &addr) != ERR_OK;
-        for (unsigned k = 0; !known && k < r->o.n_placement; k++)
-            known = same_addr(&addr, &r->placement[k]);
-        if (!known)
-            r->learned[r->n_learned++] = addr;
-    }
+    struct io_addr addr[LIMIT_GROUP_MEMBERS];
+    unsigned n = 0;
+    for (uint32_t i = 0; i < reply->n_members; i++)
+        n += io_addr_parse(reply->member[i], &addr[n]) == ERR_OK;
+    if (n > 0 && set_members(r, addr, n) && r->o.on_members)
+        r->o.on_members(r->o.arg, addr, n);
 }
 
 static void on_heartbeat_reply(struct report *r, const struct rpc_message *m)
@@ -439,6 +459,8 @@ struct report *report_create(const struct report_options *o)
     r->o = *o;
     memcpy(r->placement, o->placement, o->n_placement * sizeof(*o->placement));
     r->o.placement = r->placement;
+    CHECK(o->n_learned <= LIMIT_GROUP_MEMBERS);
+    (void)set_members(r, o->learned, o->n_learned);
     r->self = o->self;
     r->next.fn = on_next;
     r->answer.fn = on_answer_timeout;
@@ -465,6 +487,7 @@ void report_set_placement(struct report *r, const struct io_addr *placement, uns
     CHECK(n >= 1 && n <= REPORT_ADDRESSES);
     memcpy(r->placement, placement, n * sizeof(*placement));
     r->o.n_placement = n;
+    r->n_members = 0; /* as they are told next: some may have been configured or not */
     r->target %= n;
 }
 

@@ -30,6 +30,8 @@ struct report_options {
     struct conn_set *conns;          /* core 0's */
     unsigned n_placement;            /* 1 .. REPORT_ADDRESSES */
     const struct io_addr *placement; /* client ports of placementd's members; copied */
+    unsigned n_learned; /* up to LIMIT_GROUP_MEMBERS: the same as they were last told */
+    const struct io_addr *learned;
     /* Who we are; copied. has_cluster and cluster from the data directory's stamp (a node of one
      * cluster never joins another: on_refused). */
     struct msg_register self;
@@ -44,6 +46,8 @@ struct report_options {
     void (*on_step)(void *arg, const struct msg_step *step);
     /* Bytes/s that snapshots of this node may take, 0: no limit; with every answer. May be NULL. */
     void (*on_rate)(void *arg, uint64_t bytes_per_s);
+    /* All members' addresses, when they have changed. May be NULL. */
+    void (*on_members)(void *arg, const struct io_addr *addr, unsigned n);
     /* A newer map, whole; borrowed until return. Versions never go back; the same version may come
      * again with newer leader hints. */
     void (*on_map)(void *arg, const struct shard_map *map);

@@ -2,11 +2,12 @@
 import json
 import os
 import shutil
+import subprocess
 import threading
 
 from operate import refused
 from placement import Story, kill_placement_leader, placement_leader, settled
-from playground import alive, check, wait_until
+from playground import alive, check, program, wait_until
 
 
 def members(c):
@@ -50,6 +51,26 @@ def remove(c, name):
     check("this member was removed" in c.log(name), "%s: %s" % (name, c.tail(name)))
 
 
+def old_configuration(c, name):
+    """Started with the addresses of members that are gone, a node knows from before where to look."""
+    with open("/proc/%d/cmdline" % c.pid(name)) as f:
+        args = f.read().split("\0")[:-1]
+    at = next(i for i, arg in enumerate(args) if arg.startswith("cluster.placement="))
+    args[at] = "cluster.placement=127.0.0.1:%d" % (c.base + 101)  # p1: removed
+    c.kill(name)
+    with open(os.path.join(c.dir, "log", "old-configuration"), "w") as log:
+        node = subprocess.Popen(args, executable=program("shardd"), stdout=log, stderr=log)
+    try:
+        wait_until("%s is up with an old configuration" % name, lambda: any(
+            n["name"] == name and n["state"] == "up"
+            for n in json.loads(c.ctl("-o", "json", "nodes").stdout)["nodes"]))
+        c.wait_healthy()
+    finally:
+        node.terminate()
+        node.wait()
+    c.start(name)
+
+
 def members_grow_and_shrink(c):
     """3 -> 5 members under load with the leader killed in the middle, then back to 3: those that it
     began with, the leader among them, are the ones that leave. The last founder is replaced too: nodes
@@ -82,6 +103,7 @@ def members_grow_and_shrink(c):
     settled(c)
     wait_until("a split", lambda: c.ctl("group", "split", "1", ok=False).returncode == 0)
     note = s.end(gap_ms=1000, retries=3)
+    old_configuration(c, "n1")
     c.playground("stop")
     c.ended.update(c.seen)
     c.start()

@@ -42,9 +42,13 @@ struct world {
     unsigned steps;    /* steps left to hand out */
     uint32_t node;     /* given to whoever registers */
     bool slow_collect; /* report_fill() is called by the test */
+    bool only_first;   /* the first fake alone is configured */
+    unsigned n_told;   /* of the fakes, by the second one: the members */
+    struct io_addr learned[2];
+    unsigned n_learned;
     struct shard_map map;
     /* what was seen */
-    unsigned registered, got_steps, maps, refused, collected;
+    unsigned registered, got_steps, maps, refused, collected, members, n_members;
     uint32_t got_node;
     enum err why;
     uint64_t map_version;
@@ -88,6 +92,8 @@ static void answer_heartbeat(struct fake *f, const struct rpc_message *m, struct
     }
     struct msg_step step = {.kind = MSG_STEP_CREATE_REPLICA, .replica = 3, .shard = {.group = 1}};
     struct msg_heartbeat_reply reply = {.version = f->w->map.version, .steps = &step};
+    for (unsigned i = 0; i < f->w->n_told; i++)
+        strcpy(reply.member[reply.n_members++], f->w->fake[1 - i].addr);
     if (f->w->steps) {
         f->w->steps--;
         reply.n_steps = 1;
@@ -202,6 +208,14 @@ static void on_map(void *arg, const struct shard_map *map)
     w->maps++;
 }
 
+static void on_members(void *arg, const struct io_addr *addr, unsigned n)
+{
+    struct world *w = arg;
+    w->members++;
+    w->n_members = n;
+    memcpy(w->learned, addr, n * sizeof *addr);
+}
+
 static void on_refused(void *arg, enum err why, const char *text)
 {
     struct world *w = arg;
@@ -278,8 +292,11 @@ static void start(struct world *w)
     struct io_addr addr[2] = {w->fake[0].at, w->fake[1].at};
     struct report_options o = {.io = w->io,
                                .conns = w->client,
-                               .n_placement = 2,
+                               .n_placement = w->only_first ? 1 : 2,
                                .placement = addr,
+                               .n_learned = w->n_learned,
+                               .learned = w->learned,
+                               .on_members = on_members,
                                .arg = w,
                                .on_registered = on_registered,
                                .collect = on_collect,
@@ -473,6 +490,39 @@ START_TEST(test_all_down)
 }
 END_TEST
 
+static bool three_beats(struct world *w)
+{
+    return heartbeats(w) >= 3;
+}
+
+/* All that were configured are gone: the next process begins with what this one was told. */
+START_TEST(test_members_are_kept)
+{
+    struct world w;
+    open_world(&w, true);
+    w.only_first = true;
+    w.n_told = 2;
+    start(&w);
+    run_until(&w, three_beats, "heartbeats");
+    ck_assert_uint_eq(w.members, 1); /* not told again and again */
+    ck_assert_uint_eq(w.n_members, 2);
+    report_destroy(w.report);
+    fake_down(&w, 0);
+    w.fake[0].heartbeats = 0;
+    w.n_learned = 2;
+    w.members = 0;
+    start(&w);
+    run_until(&w, three_beats, "the one that was not configured");
+    ck_assert_uint_eq(w.members, 0);
+    w.n_told = 1; /* one has left */
+    w.fake[1].heartbeats = 0;
+    run_until(&w, three_beats, "more heartbeats");
+    ck_assert_uint_eq(w.members, 1);
+    ck_assert_uint_eq(w.n_members, 1);
+    close_world(&w);
+}
+END_TEST
+
 static bool many_garbage(struct world *w)
 {
     return w->fake[0].registers + w->fake[1].registers >= 6;
@@ -534,6 +584,7 @@ int main(void)
     tcase_add_test(t, test_refused);
     tcase_add_test(t, test_forgotten);
     tcase_add_test(t, test_all_down);
+    tcase_add_test(t, test_members_are_kept);
     tcase_add_test(t, test_garbage);
     tcase_add_test(t, test_late_fill);
     suite_add_tcase(s, t);
