@@ -151,7 +151,7 @@ static void relieve(struct round *r, uint32_t node)
         uint32_t a = f->by_node[f->node[node].first + k], g = a / LIMIT_GROUP_MEMBERS;
         const struct plan_group *p = &f->v->groups[g];
         uint32_t i = a % LIMIT_GROUP_MEMBERS;
-        if (fit_calm(f, g))
+        if (fit_calm(f, g) && fit_exchanges(p))
             r->carried[n++] = (struct carried){fit_weight(p), p->desc->replica[i].replica, a,
                                                fit_leader(p) == (int)i};
     }

@@ -120,12 +120,24 @@ static enum err check_without(struct check *c, uint32_t added)
                group_of(c), healthy, voters, voters / 2 + 1);
 }
 
+static enum err check_exchange(struct check *c)
+{
+    if (fit_exchanges(c->g) || c->g->desc->replica[c->i].role != ROLE_VOTER)
+        return ERR_OK;
+    return say(c, ERR_REFUSED,
+               "group %llu has two voters: a third would have to come before one goes, and three "
+               "never become two; %u are wanted, wait until it has them",
+               group_of(c), c->f.v->options.replicas);
+}
+
 static enum err check_move(struct check *c)
 {
     enum err e = find_replica(c, &c->op->from);
     if (e == ERR_OK && c->op->to == c->op->from)
         return say(c, ERR_REFUSED, "the replica of group %llu is on %s already", group_of(c),
                    name_at(c, c->i));
+    if (e == ERR_OK)
+        e = check_exchange(c);
     if (e == ERR_OK)
         e = check_without(c, 1);
     if (e == ERR_OK)
@@ -185,6 +197,11 @@ static enum err check_add(struct check *c)
         fit_voters(c->g) > c->f.v->options.replicas)
         return say(c, ERR_REFUSED, "group %llu has %u replicas, %u are wanted: move one instead",
                    group_of(c), c->g->desc->n_replicas, c->f.v->options.replicas);
+    if (fit_voters(c->g) == 1 && c->f.v->options.replicas == 1)
+        return say(c, ERR_REFUSED,
+                   "group %llu would have two voters, of which neither may be lost: one is wanted, "
+                   "move it instead",
+                   group_of(c));
     enum err e = check_target(c);
     if (e == ERR_OK)
         c->op->bytes = c->g->bytes;

@@ -11,7 +11,8 @@ static void drain_node(struct fit *f, uint32_t node)
     for (uint32_t k = 0; k < p->n && p->out < f->v->options.max_moves; k++) {
         uint32_t a = f->by_node[p->first + k];
         uint32_t g = a / LIMIT_GROUP_MEMBERS, i = a % LIMIT_GROUP_MEMBERS;
-        if (f->taken[g] || !fit_has_quorum(f, g) || !fit_room(f, false))
+        if (f->taken[g] || !fit_has_quorum(f, g) || !fit_exchanges(&f->v->groups[g]) ||
+            !fit_room(f, false))
             continue;
         uint32_t to = fit_best_soon(f, g, (int)i);
         if (to == FIT_NONE)

@@ -254,6 +254,11 @@ uint32_t fit_healthy_voters(const struct fit *f, uint32_t g)
     return n;
 }
 
+bool fit_exchanges(const struct plan_group *g)
+{
+    return fit_voters(g) != 2;
+}
+
 bool fit_has_quorum(const struct fit *f, uint32_t g)
 {
     return fit_healthy_voters(f, g) > fit_voters(&f->v->groups[g]) / 2;

@@ -101,6 +101,9 @@ bool fit_bad(const struct fit *f, uint32_t g, uint32_t i);
 bool fit_healthy(const struct fit *f, uint32_t g, uint32_t i);
 uint32_t fit_voters(const struct plan_group *g);
 uint32_t fit_healthy_voters(const struct fit *f, uint32_t g);
+/* A voter may be exchanged for another: added first, for three never become two (libraft refuses),
+ * so not one of two. */
+bool fit_exchanges(const struct plan_group *g);
 /* Healthy voters are a majority. */
 bool fit_has_quorum(const struct fit *f, uint32_t g);
 /* No operator of its own, a majority, and nothing but healthy voters: fit for balancing. */

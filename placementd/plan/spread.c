@@ -61,6 +61,8 @@ static void spread_group(struct fit *f, uint32_t g, const struct open_zones *ope
     const struct plan_group *p = &f->v->groups[g];
     const uint32_t *at = fit_at(f, g);
     int leader = fit_leader(p);
+    if (!fit_exchanges(p))
+        return;
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < p->desc->n_replicas; i++) {
             if (((int)i == leader) != (pass == 1) || at[i] == FIT_NONE ||

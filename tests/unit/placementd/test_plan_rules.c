@@ -109,6 +109,11 @@ END_TEST
 START_TEST(test_drain)
 {
     static const struct row rows[] = {
+        /* of two, none can be exchanged: it grows first, or shrinks */
+        {N1 "n2 - h2 100G/10G draining;" N3 "g1 n1* n2 1G", "add g1 >n3", NULL},
+        {N1 "n2 - h2 100G/10G draining;" N3 "opt replicas=1; g1 n1* n2 1G", "remove g1 n2", NULL},
+        {N1 "n2 - h2 100G/10G draining;" N3 "opt replicas=1; g1 n2* 1G", "move g1 n2>n1", NULL},
+        {N1 "n2 - h2 100G/10G draining;" N3 "opt replicas=2; g1 n1* n2 1G", "", NULL},
         {N1 N2 "n3 - h3 100G/10G draining;" N4 "g1 n1* n2 n3 1G", "move g1 n3>n4",
          "n3 is draining, 1 replica is left"},
         /* max_moves out; the leaders of what waits go at once */
