@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/wire/mp.h"
+#include "common/wire/msg_heartbeat.h"
 #include "common/wire/msg_placement.h"
 #include "placementd/admin.h"
 #include "placementd/heartbeat.h"

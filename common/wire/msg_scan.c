@@ -42,11 +42,11 @@ static void get_options(struct mp_reader *r, struct msg_scan_request *q)
 {
     for (uint32_t n = mp_get_map(r); n > 0 && !r->bad; n--) {
         struct slice name = mp_get_str(r);
-        if (slice_eq(name, slice_str("max")))
+        if (mp_key_is(name, "max"))
             q->max_bytes = mp_get_uint(r);
-        else if (slice_eq(name, slice_str("grp")))
+        else if (mp_key_is(name, "grp"))
             q->group = mp_get_uint(r);
-        else if (slice_eq(name, slice_str("pos")))
+        else if (mp_key_is(name, "pos"))
             q->position = mp_get_uint(r);
         else
             mp_skip(r);

@@ -87,30 +87,25 @@ static void rpc_copy_text(struct slice s, char *out, size_t cap)
     out[n] = '\0';
 }
 
-static bool key_is(struct slice key, const char *name)
-{
-    return slice_eq(key, slice_str(name));
-}
-
 static void rpc_read_hint(struct mp_reader *r, struct rpc_error *e)
 {
     struct slice key = mp_get_str(r);
-    if (key_is(key, "leader")) {
+    if (mp_key_is(key, "leader")) {
         e->leader = mp_get_u32(r);
-    } else if (key_is(key, "retry_ms")) {
+    } else if (mp_key_is(key, "retry_ms")) {
         e->retry_ms = mp_get_uint(r);
-    } else if (key_is(key, "epoch")) {
+    } else if (mp_key_is(key, "epoch")) {
         if (mp_get_array(r) != 2)
             r->bad = true;
         e->epoch_range = mp_get_u32(r);
         e->epoch_members = mp_get_u32(r);
-    } else if (key_is(key, "ver")) {
+    } else if (mp_key_is(key, "ver")) {
         e->version = mp_get_uint(r);
-    } else if (key_is(key, "at")) {
+    } else if (mp_key_is(key, "at")) {
         e->at = mp_get_uint(r);
-    } else if (key_is(key, "time")) {
+    } else if (mp_key_is(key, "time")) {
         e->time_ms = mp_get_uint(r);
-    } else if (key_is(key, "map")) {
+    } else if (mp_key_is(key, "map")) {
         e->map = mp_get_raw(r);
     } else {
         mp_skip(r);
@@ -222,4 +217,15 @@ void rpc_put_error_simple(struct buf *b, uint32_t msgid, enum err err, const cha
     if (text)
         rpc_copy_text(slice_str(text), e.text, sizeof(e.text));
     rpc_put_error(b, msgid, &e);
+}
+
+uint32_t rpc_open_params(struct mp_reader *r, bool optional)
+{
+    uint32_t n = mp_get_array(r);
+    if (n == 0) {
+        if (!optional)
+            r->bad = true;
+        return 0;
+    }
+    return r->bad ? 0 : mp_get_map(r);
 }

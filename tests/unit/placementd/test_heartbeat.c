@@ -6,6 +6,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/rng.h"
+#include "common/wire/msg_heartbeat.h"
 #include "common/wire/msg_placement.h"
 #include "common/wire/rpc.h"
 #include "common/wire/skim.h"

@@ -1,4 +1,4 @@
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -327,7 +327,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("msg_placement");
+    Suite *s = suite_create("msg_heartbeat");
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, heartbeat_round_trip);
