@@ -7,24 +7,6 @@
 #include "placementd/admin.h"
 #include "placementd/operator.h"
 
-static inline void admin_pair(struct buf *b, const char *key, uint64_t v)
-{
-    mp_put_str(b, key);
-    mp_put_uint(b, v);
-}
-
-static inline void admin_pair_str(struct buf *b, const char *key, const char *v)
-{
-    mp_put_str(b, key);
-    mp_put_str(b, v);
-}
-
-static inline void admin_pair_bool(struct buf *b, const char *key, bool v)
-{
-    mp_put_str(b, key);
-    mp_put_bool(b, v);
-}
-
 /* Why a call fails: text and error in one. */
 struct admin_why {
     char *text;

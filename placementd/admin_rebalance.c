@@ -46,8 +46,8 @@ static enum err make_plan(const struct admin_world *w, struct admin_call *c, str
     plan_view_close(&picture);
     name_plan(w, &preview.ops, id);
     mp_put_map(b, 2 + ADMIN_PREVIEW_KEYS);
-    admin_pair_str(b, "plan", id);
-    admin_pair(b, "version", w->m.cluster->map_version);
+    mp_put_pair_str(b, "plan", id);
+    mp_put_pair(b, "version", w->m.cluster->map_version);
     admin_put_preview(b, w, &preview);
     keep_plan(w, id, &preview.ops);
     plan_preview_close(&preview);
@@ -156,15 +156,15 @@ static void status(const struct admin_world *w, struct admin_call *c)
         left += cl->operators[i].bytes - admin_moved(w, &cl->operators[i]);
     }
     mp_put_map(b, 10);
-    admin_pair_bool(b, "paused", cl->paused);
-    admin_pair_bool(b, "auto", w->driver->options.plan.balance);
-    admin_pair_bool(b, "balances", balances);
-    admin_pair_str(b, "why_not", balances ? "" : why);
-    admin_pair(b, "running", cl->n_operators - queued);
-    admin_pair(b, "queued", queued);
-    admin_pair(b, "bytes_left", left);
-    admin_pair(b, "rate", rate);
-    admin_pair(b, "seconds_left", rate ? left / rate + (left > 0) : 0);
+    mp_put_pair_bool(b, "paused", cl->paused);
+    mp_put_pair_bool(b, "auto", w->driver->options.plan.balance);
+    mp_put_pair_bool(b, "balances", balances);
+    mp_put_pair_str(b, "why_not", balances ? "" : why);
+    mp_put_pair(b, "running", cl->n_operators - queued);
+    mp_put_pair(b, "queued", queued);
+    mp_put_pair(b, "bytes_left", left);
+    mp_put_pair(b, "rate", rate);
+    mp_put_pair(b, "seconds_left", rate ? left / rate + (left > 0) : 0);
     mp_put_str(b, "operators");
     mp_put_array(b, cl->n_operators);
     for (uint32_t i = 0; i < cl->n_operators; i++)
@@ -218,7 +218,7 @@ void admin_rebalance_answer(const struct admin_world *w, struct admin_call *c)
     }
     if (!admin_action(c, "apply")) {
         mp_put_map(b, 1);
-        admin_pair_bool(b, "paused", w->m.cluster->paused);
+        mp_put_pair_bool(b, "paused", w->m.cluster->paused);
         return;
     }
     mp_put_map(b, 2);

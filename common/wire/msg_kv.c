@@ -259,14 +259,10 @@ static void put_options(struct buf *b, const struct msg_kv_request *q)
         mp_put_str(b, "sid");
         mp_put_bin(b, q->session.id);
     }
-    if (q->if_absent) {
-        mp_put_str(b, "ifa");
-        mp_put_bool(b, true);
-    }
-    if (q->all) {
-        mp_put_str(b, "all");
-        mp_put_bool(b, true);
-    }
+    if (q->if_absent)
+        mp_put_pair_bool(b, "ifa", true);
+    if (q->all)
+        mp_put_pair_bool(b, "all", true);
 }
 
 static bool has_options(const struct msg_kv_request *q)
@@ -509,14 +505,10 @@ void msg_hello_encode(struct buf *b, uint32_t msgid, const struct msg_hello *h)
     rpc_put_request(b, msgid, "sys.hello");
     mp_put_array(b, 1);
     mp_put_map(b, 2u + h->has_core);
-    mp_put_str(b, "proto");
-    mp_put_uint(b, h->proto);
-    mp_put_str(b, "client");
-    mp_put_str(b, h->client);
-    if (h->has_core) {
-        mp_put_str(b, "core");
-        mp_put_uint(b, h->core);
-    }
+    mp_put_pair(b, "proto", h->proto);
+    mp_put_pair_str(b, "client", h->client);
+    if (h->has_core)
+        mp_put_pair(b, "core", h->core);
 }
 
 void msg_hello_reply_encode(struct buf *b, uint32_t msgid, const struct msg_hello_reply *h)
@@ -527,16 +519,14 @@ void msg_hello_reply_encode(struct buf *b, uint32_t msgid, const struct msg_hell
     mp_put_str(b, "cluster");
     mp_put_bin(b, slice_of(h->cluster, sizeof(h->cluster)));
     mp_put_pair(b, "node", h->node);
-    mp_put_str(b, "name");
-    mp_put_str(b, h->name);
+    mp_put_pair_str(b, "name", h->name);
     mp_put_pair(b, "cores", h->cores);
     mp_put_pair(b, "core", h->core);
     mp_put_pair(b, "key_max", h->key_max);
     mp_put_pair(b, "value_max", h->value_max);
     mp_put_pair(b, "time", h->time_ms);
     mp_put_pair(b, "retain", h->retain_ms);
-    mp_put_str(b, "zone");
-    mp_put_str(b, h->zone);
+    mp_put_pair_str(b, "zone", h->zone);
 }
 
 static void read_hello_reply_field(struct mp_reader *r, struct msg_hello_reply *h)

@@ -53,8 +53,7 @@ void msg_map_encode(struct buf *b, const struct shard_map *m)
     mp_put_map(b, 4);
     mp_put_str(b, "cluster");
     mp_put_bin(b, slice_of(m->cluster, sizeof(m->cluster)));
-    mp_put_str(b, "version");
-    mp_put_uint(b, m->version);
+    mp_put_pair(b, "version", m->version);
     mp_put_str(b, "shards");
     mp_put_array(b, m->n_shards);
     for (uint32_t i = 0; i < m->n_shards; i++)

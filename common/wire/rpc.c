@@ -164,32 +164,22 @@ static void rpc_put_hints(struct buf *b, const struct rpc_error *e)
     bool epoch = e->epoch_range || e->epoch_members;
     mp_put_map(b, 0u + (e->leader != 0) + (e->retry_ms != 0) + epoch + (e->map.n != 0) +
                       (e->version != 0) + (e->at != 0) + (e->time_ms != 0));
-    if (e->leader) {
-        mp_put_str(b, "leader");
-        mp_put_uint(b, e->leader);
-    }
-    if (e->retry_ms) {
-        mp_put_str(b, "retry_ms");
-        mp_put_uint(b, e->retry_ms);
-    }
+    if (e->leader)
+        mp_put_pair(b, "leader", e->leader);
+    if (e->retry_ms)
+        mp_put_pair(b, "retry_ms", e->retry_ms);
     if (epoch) {
         mp_put_str(b, "epoch");
         mp_put_array(b, 2);
         mp_put_uint(b, e->epoch_range);
         mp_put_uint(b, e->epoch_members);
     }
-    if (e->version) {
-        mp_put_str(b, "ver");
-        mp_put_uint(b, e->version);
-    }
-    if (e->at) {
-        mp_put_str(b, "at");
-        mp_put_uint(b, e->at);
-    }
-    if (e->time_ms) {
-        mp_put_str(b, "time");
-        mp_put_uint(b, e->time_ms);
-    }
+    if (e->version)
+        mp_put_pair(b, "ver", e->version);
+    if (e->at)
+        mp_put_pair(b, "at", e->at);
+    if (e->time_ms)
+        mp_put_pair(b, "time", e->time_ms);
     if (e->map.n) {
         mp_put_str(b, "map");
         buf_append(b, e->map.p, e->map.n);
