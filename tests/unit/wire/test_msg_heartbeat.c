@@ -120,11 +120,16 @@ START_TEST(heartbeat_round_trip)
     ck_assert_uint_eq(out.groups[1].replica, 13);
     ck_assert_uint_eq(out.groups[1].reads, 0);
     msg_heartbeat_close(&out);
+}
+END_TEST
 
-    /* One that is too broken to know its number must not silence the node. */
-    groups[1].replica = 0;
+/* One that is too broken to know its number must not silence the node. */
+START_TEST(replica_without_a_number)
+{
+    struct msg_group_status groups[2] = {{.group = 7, .replica = 11}, {.group = 8}};
+    struct msg_heartbeat h = {.node = 2, .incarnation = 1, .n_groups = 2, .groups = groups};
+    struct msg_heartbeat out;
     groups[1].state = MSG_REPLICA_BROKEN;
-    buf_clear(&b);
     msg_heartbeat_encode(&b, 1, &h);
     ck_assert_int_eq(msg_heartbeat_decode(body(), &out), ERR_OK);
     ck_assert_uint_eq(out.groups[1].replica, 0);
@@ -331,6 +336,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, heartbeat_round_trip);
+    tcase_add_test(t, replica_without_a_number);
     tcase_add_test(t, heartbeat_of_other_versions);
     tcase_add_test(t, reply_round_trip);
     tcase_add_test(t, reply_of_an_older_sender);
