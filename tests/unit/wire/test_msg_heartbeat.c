@@ -7,18 +7,7 @@
 #include "common/wire/mp.h"
 #include "common/wire/rpc.h"
 #include "common/wire/skim.h"
-
-static struct buf b;
-
-static void setup(void)
-{
-    b = (struct buf){0};
-}
-
-static void teardown(void)
-{
-    buf_close(&b);
-}
+#include "tests/unit/wire/message.h"
 
 /* The one parameter or result of the message in `b`. */
 static struct slice body(void)
