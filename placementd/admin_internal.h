@@ -44,6 +44,11 @@ MUST_USE enum err admin_add(const struct admin_world *w, struct admin_call *c,
 enum err admin_await(struct admin_call *c, uint64_t index, uint64_t term);
 MUST_USE enum err admin_cancel_one(const struct admin_world *w, struct admin_call *c, uint64_t id,
                                    struct admin_why why);
+/* All that `wanted` wants (NULL: every one); those that cannot be cancelled any more are counted.
+ */
+typedef bool (*admin_operator_fn)(const struct admin_world *w, const struct cluster_operator *o);
+MUST_USE enum err admin_cancel_all(const struct admin_world *w, struct admin_call *c,
+                                   admin_operator_fn wanted, struct admin_why why);
 void admin_note_refused(struct admin_call *c, const char *text);
 
 /* The families. As admin_serve(). */

@@ -190,11 +190,14 @@ void admin_operator_answer(const struct admin_world *w, struct admin_call *c)
     mp_put_pair_bool(b, "balances", driver_balances(w->driver, &w->m, why, sizeof(why)));
 }
 
-static enum err cancel_all(const struct admin_world *w, struct admin_call *c, struct admin_why why)
+enum err admin_cancel_all(const struct admin_world *w, struct admin_call *c,
+                          admin_operator_fn wanted, struct admin_why why)
 {
     const struct cluster *cl = w->m.cluster;
     c->many = true;
     for (uint32_t i = 0; i < cl->n_operators; i++) {
+        if (wanted && !wanted(w, &cl->operators[i]))
+            continue;
         enum err e = admin_cancel_one(w, c, cl->operators[i].id, why);
         if (e == ERR_REFUSED || e == ERR_NOT_FOUND)
             c->kept++;
@@ -216,7 +219,7 @@ enum err admin_operator(const struct admin_world *w, struct admin_call *c, struc
         return admin_refuse(why, ERR_BAD_REQUEST, "admin.operator does not know '%s'",
                             c->args.action);
     if (c->args.all)
-        return cancel_all(w, c, why);
+        return admin_cancel_all(w, c, NULL, why);
     if (!c->args.has_id)
         return admin_refuse(why, ERR_BAD_REQUEST, "no operator is named");
     if (!cluster_find_operator(w->m.cluster, c->args.id))

@@ -190,24 +190,6 @@ static bool is_balancing(const struct admin_world *w, const struct cluster_opera
            !(n && n->state == CLUSTER_NODE_DRAINING);
 }
 
-static enum err cancel(const struct admin_world *w, struct admin_call *c, struct admin_why why)
-{
-    const struct cluster *cl = w->m.cluster;
-    c->many = true;
-    for (uint32_t i = 0; i < cl->n_operators; i++) {
-        if (!is_balancing(w, &cl->operators[i]))
-            continue;
-        enum err e = admin_cancel_one(w, c, cl->operators[i].id, why);
-        if (e == ERR_REFUSED || e == ERR_NOT_FOUND)
-            c->kept++;
-        else if (e != ERR_OK)
-            return e;
-    }
-    if (c->n_pending == 0)
-        admin_operator_answer(w, c);
-    return ERR_OK;
-}
-
 void admin_rebalance_answer(const struct admin_world *w, struct admin_call *c)
 {
     struct buf *b = &c->result;
@@ -240,7 +222,7 @@ enum err admin_rebalance(const struct admin_world *w, struct admin_call *c, stru
     if (admin_action(c, "pause") || admin_action(c, "resume"))
         return pause(w, c, admin_action(c, "pause"));
     if (admin_action(c, "cancel"))
-        return cancel(w, c, why);
+        return admin_cancel_all(w, c, is_balancing, why);
     if (!admin_action(c, "status"))
         return admin_refuse(why, ERR_BAD_REQUEST, "admin.rebalance does not know '%s'",
                             c->args.action);
