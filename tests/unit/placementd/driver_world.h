@@ -238,7 +238,7 @@ static inline enum err add(struct world *w, const struct plan_op *op)
     return driver_add(&w->d, &m, op, CLUSTER_ORIGIN_ADMIN, &index, &term, why, sizeof(why));
 }
 
-static const struct cluster_finished *last_finished(const struct world *w)
+static inline const struct cluster_finished *last_finished(const struct world *w)
 {
     ck_assert_uint_gt(w->c.n_finished, 0);
     return &w->c.finished[w->c.n_finished - 1];

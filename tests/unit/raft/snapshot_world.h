@@ -186,7 +186,7 @@ static inline void teardown(void)
     io_destroy(w.io);
 }
 
-static char *dir_of(const char *who)
+static inline char *dir_of(const char *who)
 {
     static char dirs[4][4160];
     static unsigned next;

@@ -18,7 +18,7 @@ static struct dedupe *dedupe;
 static char path[512];
 
 /* An empty database, in a directory called `name`. */
-static void engine_world_open(const char *name)
+static inline void engine_world_open(const char *name)
 {
     char msg[256];
     const char *tmp = getenv("TEST_TMP");
@@ -31,7 +31,7 @@ static void engine_world_open(const char *name)
     dedupe = dedupe_create();
 }
 
-static void engine_world_close(void)
+static inline void engine_world_close(void)
 {
     dedupe_destroy(dedupe);
     engine_batch_destroy(batch);

@@ -17,32 +17,32 @@ static struct io_listener *listener[NODES_MOST + 1];
 static struct io_addr addr[NODES_MOST + 1];
 static struct shard_map map;
 
-static void nodes_on_peer(void *arg, int handle, const struct io_addr *from)
+static inline void nodes_on_peer(void *arg, int handle, const struct io_addr *from)
 {
     (void)from;
     core_accept_peer(((struct world *)arg)->core, handle);
 }
 
-static void nodes_listen(struct world *w, void *arg)
+static inline void nodes_listen(struct world *w, void *arg)
 {
     (void)arg;
     ck_assert_int_eq(io_listen(w->io, &addr[w->id], nodes_on_peer, w, &listener[w->id]), ERR_OK);
     io_listener_addr(listener[w->id], &addr[w->id]);
 }
 
-static void nodes_take_map(struct world *w, void *arg)
+static inline void nodes_take_map(struct world *w, void *arg)
 {
     core_set_map(w->core, arg);
 }
 
-static void nodes_unlisten(struct world *w, void *arg)
+static inline void nodes_unlisten(struct world *w, void *arg)
 {
     (void)arg;
     io_listener_close(listener[w->id]);
 }
 
 /* The group as it is made. */
-static struct shard_desc nodes_shard(void)
+static inline struct shard_desc nodes_shard(void)
 {
     struct shard_desc d = {.group = GROUP,
                            .first_slot = 0,
@@ -55,25 +55,25 @@ static struct shard_desc nodes_shard(void)
 }
 
 /* Also: begins anew, at the same address. */
-static void nodes_start(struct world *w)
+static inline void nodes_start(struct world *w)
 {
     world_open(w);
     world_call(w, nodes_listen, NULL);
 }
 
-static void nodes_step(struct world *w, void *arg)
+static inline void nodes_step(struct world *w, void *arg)
 {
     step_run(w->core, arg);
 }
 
-static struct msg_step nodes_step_of(uint8_t kind, uint64_t replica, uint32_t on)
+static inline struct msg_step nodes_step_of(uint8_t kind, uint64_t replica, uint32_t on)
 {
     return (struct msg_step){
         .kind = kind, .replica = replica, .node = on, .op = 5, .shard = nodes_shard()};
 }
 
 /* Starts `n` nodes in directories called `name`, and makes the group. */
-static void nodes_open(unsigned n, const char *name)
+static inline void nodes_open(unsigned n, const char *name)
 {
     const char *tmp = getenv("TEST_TMP");
     shard_map_init(&map);
@@ -101,7 +101,7 @@ static void nodes_open(unsigned n, const char *name)
     }
 }
 
-static void nodes_close(unsigned n)
+static inline void nodes_close(unsigned n)
 {
     for (unsigned i = 1; i <= n; i++)
         world_call(&node[i], nodes_unlisten, NULL);
