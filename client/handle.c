@@ -41,23 +41,42 @@ void waiter_wait(struct waiter *w)
     pthread_mutex_destroy(&w->lock);
 }
 
-/* ---- opening and closing ---- */
+/* ---- on the I/O thread ---- */
 
-struct attach {
+typedef void (*thread_fn)(struct kv_client *kv, void *arg, uint64_t now);
+
+struct thread_call {
     struct socket_post post;
     struct kv_client *kv;
-    struct client_core_options options;
+    thread_fn fn;
+    void *arg;
     struct waiter waiter;
 };
 
-static void run_attach(struct socket_post *p, uint64_t now)
+static void run_thread_call(struct socket_post *p, uint64_t now)
 {
-    struct attach *a = CONTAINER_OF(p, struct attach, post);
-    struct kv_client *kv = a->kv;
-    a->options.now = now;
+    struct thread_call *c = CONTAINER_OF(p, struct thread_call, post);
+    c->fn(c->kv, c->arg, now);
+    waiter_wake(&c->waiter);
+}
+
+/* Runs `fn` there, and waits for it. Not to be called on that thread itself. */
+static void on_thread(struct kv_client *kv, thread_fn fn, void *arg)
+{
+    struct thread_call c = {.post.run = run_thread_call, .kv = kv, .fn = fn, .arg = arg};
+    waiter_init(&c.waiter);
+    socket_post(kv->thread, &c.post);
+    waiter_wait(&c.waiter);
+}
+
+/* ---- opening and closing ---- */
+
+static void attach(struct kv_client *kv, void *arg, uint64_t now)
+{
+    struct client_core_options *o = arg;
+    o->now = now;
     socket_attach(&kv->sc, kv->thread);
-    kv->sc.core = client_core_create(&a->options, &socket_core_ops, &kv->sc);
-    waiter_wake(&a->waiter);
+    kv->sc.core = client_core_create(o, &socket_core_ops, &kv->sc);
 }
 
 static uint64_t jitter_seed(const void *p)
@@ -115,8 +134,7 @@ kv_err kv_open(const char *url, const kv_options *options, kv_client **out, char
     const char *seeds[CLIENT_SEEDS_MAX];
     for (unsigned i = 0; i < u.n; i++)
         seeds[i] = u.addr[i];
-    struct attach a = {.post.run = run_attach, .kv = kv};
-    a.options = (struct client_core_options){
+    struct client_core_options core = {
         .seeds = seeds,
         .n_seeds = u.n,
         .name = o.name,
@@ -125,22 +143,18 @@ kv_err kv_open(const char *url, const kv_options *options, kv_client **out, char
         .session = session,
         .no_session = (o.flags & KV_OPEN_NO_SESSION) != 0,
     };
-    waiter_init(&a.waiter);
-    socket_post(kv->thread, &a.post);
-    waiter_wait(&a.waiter);
+    on_thread(kv, attach, &core);
     *out = kv;
     return KV_OK;
 }
 
-static void run_detach(struct socket_post *p, uint64_t now)
+static void detach(struct kv_client *kv, void *arg, uint64_t now)
 {
-    struct attach *a = CONTAINER_OF(p, struct attach, post);
-    struct kv_client *kv = a->kv;
+    (void)arg;
     (void)now;
     client_core_destroy(kv->sc.core);
     socket_detach(&kv->sc);
     handle_free_pool(kv);
-    waiter_wake(&a->waiter);
 }
 
 /* False: calls are left when the time is over. */
@@ -167,10 +181,7 @@ kv_err kv_close(kv_client *kv, uint32_t timeout_ms)
         return KV_BAD_REQUEST;
     atomic_store(&kv->closing, true);
     bool drained = drain(kv, timeout_ms);
-    struct attach a = {.post.run = run_detach, .kv = kv};
-    waiter_init(&a.waiter);
-    socket_post(kv->thread, &a.post);
-    waiter_wait(&a.waiter);
+    on_thread(kv, detach, NULL);
     socket_thread_release(kv->thread);
     pthread_cond_destroy(&kv->drained);
     pthread_mutex_destroy(&kv->lock);
@@ -227,52 +238,39 @@ kv_callopts handle_opts(const kv_callopts *given)
 
 /* ---- sessions across handles ---- */
 
-/* Runs on the I/O thread, or at once if we are on it: it touches nothing but the session. */
 struct session_call {
-    struct socket_post post;
-    struct kv_client *kv;
     struct buf text;   /* what is exported */
     const char *token; /* what is imported; NULL: export */
     enum err err;
-    struct waiter waiter;
 };
 
-static void session_do(struct session_call *s)
+/* On the I/O thread: it touches nothing but the session. */
+static void session_do(struct kv_client *kv, void *arg, uint64_t now)
 {
-    if (s->token)
-        s->err = client_core_import(s->kv->sc.core, slice_str(s->token));
-    else
-        client_core_export(s->kv->sc.core, &s->text);
-}
-
-static void run_session(struct socket_post *p, uint64_t now)
-{
-    struct session_call *s = CONTAINER_OF(p, struct session_call, post);
+    struct session_call *s = arg;
     (void)now;
-    session_do(s);
-    waiter_wake(&s->waiter);
+    if (s->token)
+        s->err = client_core_import(kv->sc.core, slice_str(s->token));
+    else
+        client_core_export(kv->sc.core, &s->text);
 }
 
-static kv_err session_run(struct session_call *s)
+static kv_err session_run(struct kv_client *kv, struct session_call *s)
 {
-    kv_err e = handle_usable(s->kv);
+    kv_err e = handle_usable(kv);
     if (e != KV_OK)
         return e;
-    if (socket_on_thread(s->kv->thread)) {
-        session_do(s);
-        return KV_OK;
-    }
-    s->post.run = run_session;
-    waiter_init(&s->waiter);
-    socket_post(s->kv->thread, &s->post);
-    waiter_wait(&s->waiter);
+    if (socket_on_thread(kv->thread))
+        session_do(kv, s, 0);
+    else
+        on_thread(kv, session_do, s);
     return KV_OK;
 }
 
 kv_err kv_session_export(kv_client *kv, char *token, size_t cap, size_t *n)
 {
-    struct session_call s = {.kv = kv};
-    kv_err e = session_run(&s);
+    struct session_call s = {0};
+    kv_err e = session_run(kv, &s);
     if (e == KV_OK) {
         if (n)
             *n = s.text.n + 1;
@@ -289,26 +287,17 @@ kv_err kv_session_export(kv_client *kv, char *token, size_t cap, size_t *n)
 
 kv_err kv_session_import(kv_client *kv, const char *token)
 {
-    struct session_call s = {.kv = kv, .token = token ? token : ""};
-    kv_err e = session_run(&s);
+    struct session_call s = {.token = token ? token : ""};
+    kv_err e = session_run(kv, &s);
     return e == KV_OK && s.err != ERR_OK ? KV_BAD_REQUEST : e;
 }
 
 /* ---- looking inside ---- */
 
-struct stats_call {
-    struct socket_post post;
-    struct kv_client *kv;
-    struct client_core_stats stats;
-    struct waiter waiter;
-};
-
-static void run_stats(struct socket_post *p, uint64_t now)
+static void read_stats(struct kv_client *kv, void *arg, uint64_t now)
 {
-    struct stats_call *s = CONTAINER_OF(p, struct stats_call, post);
     (void)now;
-    client_core_get_stats(s->kv->sc.core, &s->stats);
-    waiter_wake(&s->waiter);
+    client_core_get_stats(kv->sc.core, arg);
 }
 
 kv_err kv_get_stats(kv_client *kv, kv_stats *stats)
@@ -317,29 +306,27 @@ kv_err kv_get_stats(kv_client *kv, kv_stats *stats)
         return KV_FORKED;
     if (socket_on_thread(kv->thread) || stats->size < sizeof(size_t))
         return KV_BAD_REQUEST;
-    struct stats_call s = {.post.run = run_stats, .kv = kv};
-    waiter_init(&s.waiter);
-    socket_post(kv->thread, &s.post);
-    waiter_wait(&s.waiter);
+    struct client_core_stats s;
+    on_thread(kv, read_stats, &s);
     kv_stats all = {
         .size = stats->size,
-        .calls = s.stats.calls,
-        .ok = s.stats.ok,
-        .failed = s.stats.failed,
-        .unknown = s.stats.unknown,
-        .retries = s.stats.retries,
-        .redirects = s.stats.redirects,
-        .connects = s.stats.connects,
-        .disconnects = s.stats.disconnects,
-        .map_updates = s.stats.map_updates,
-        .map_version = s.stats.map_version,
+        .calls = s.calls,
+        .ok = s.ok,
+        .failed = s.failed,
+        .unknown = s.unknown,
+        .retries = s.retries,
+        .redirects = s.redirects,
+        .connects = s.connects,
+        .disconnects = s.disconnects,
+        .map_updates = s.map_updates,
+        .map_version = s.map_version,
         .in_flight = atomic_load(&kv->in_flight),
-        .bytes_sent = s.stats.bytes_sent,
-        .bytes_received = s.stats.bytes_received,
-        .retried = s.stats.retried,
-        .retries_max = s.stats.retries_max,
-        .breaker_opens = s.stats.breaker_opens,
-        .follower_reads = s.stats.follower_reads,
+        .bytes_sent = s.bytes_sent,
+        .bytes_received = s.bytes_received,
+        .retried = s.retried,
+        .retries_max = s.retries_max,
+        .breaker_opens = s.breaker_opens,
+        .follower_reads = s.follower_reads,
     };
     memcpy(stats, &all, stats->size < sizeof(all) ? stats->size : sizeof(all));
     return KV_OK;

@@ -146,6 +146,17 @@ static kv_err wait_for(struct many_call *c, kv_results **out)
     return e;
 }
 
+/* What a call that waits has to look at before anything else. */
+static kv_err check_wait(const struct kv_client *kv, kv_results **out)
+{
+    if (out)
+        *out = NULL;
+    kv_err e = handle_usable(kv);
+    if (e == KV_OK && socket_on_thread(kv->thread))
+        e = KV_BAD_REQUEST; /* would wait for itself */
+    return e;
+}
+
 /* What async calls have to say: where to deliver. */
 static kv_err check_async(const kv_callopts *o, bool has_done)
 {
@@ -195,11 +206,7 @@ kv_err kv_mget(kv_client *kv, const kv_slice *keys, size_t n, const kv_callopts 
 {
     kv_callopts o = handle_opts(opts);
     struct many_call *c;
-    if (out)
-        *out = NULL;
-    kv_err e = handle_usable(kv);
-    if (e == KV_OK && socket_on_thread(kv->thread))
-        e = KV_BAD_REQUEST; /* would wait for itself */
+    kv_err e = check_wait(kv, out);
     if (e == KV_OK)
         e = mget_new(kv, keys, n, &o, &c);
     return e == KV_OK ? wait_for(c, out) : e;
@@ -257,11 +264,7 @@ kv_err kv_batch_run(kv_client *kv, const kv_batch *b, const kv_callopts *opts, k
 {
     kv_callopts o = handle_opts(opts);
     struct many_call *c;
-    if (out)
-        *out = NULL;
-    kv_err e = handle_usable(kv);
-    if (e == KV_OK && socket_on_thread(kv->thread))
-        e = KV_BAD_REQUEST; /* would wait for itself */
+    kv_err e = check_wait(kv, out);
     if (e == KV_OK)
         e = batch_new(kv, b, &o, &c);
     return e == KV_OK ? wait_for(c, out) : e;

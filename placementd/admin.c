@@ -282,17 +282,17 @@ void admin_put_op(struct buf *b, const struct admin_world *w, const struct plan_
     char from[24], to[24];
     const struct cluster_group *g = cluster_find_group(w->m.cluster, op->group);
     mp_put_map(b, 11);
-    admin_pair_str(b, "kind", plan_kind_name(op->kind));
-    admin_pair(b, "group", op->group);
-    admin_pair(b, "first_slot", g ? g->desc.first_slot : 0);
-    admin_pair(b, "last_slot", g ? g->desc.last_slot : 0);
-    admin_pair(b, "replica", op->replica);
-    admin_pair_str(b, "from", admin_node_name(w, op->from, from));
-    admin_pair_str(b, "to", admin_node_name(w, op->to, to));
-    admin_pair(b, "slot", op->slot);
-    admin_pair(b, "into", op->into);
-    admin_pair(b, "bytes", op->bytes);
-    admin_pair_str(b, "why", op->why);
+    mp_put_pair_str(b, "kind", plan_kind_name(op->kind));
+    mp_put_pair(b, "group", op->group);
+    mp_put_pair(b, "first_slot", g ? g->desc.first_slot : 0);
+    mp_put_pair(b, "last_slot", g ? g->desc.last_slot : 0);
+    mp_put_pair(b, "replica", op->replica);
+    mp_put_pair_str(b, "from", admin_node_name(w, op->from, from));
+    mp_put_pair_str(b, "to", admin_node_name(w, op->to, to));
+    mp_put_pair(b, "slot", op->slot);
+    mp_put_pair(b, "into", op->into);
+    mp_put_pair(b, "bytes", op->bytes);
+    mp_put_pair_str(b, "why", op->why);
 }
 
 void admin_put_ops(struct buf *b, const struct admin_world *w, const struct plan_list *ops)
@@ -307,19 +307,19 @@ void admin_put_preview(struct buf *b, const struct admin_world *w, const struct 
 {
     char name[24];
     admin_put_ops(b, w, &p->ops);
-    admin_pair(b, "bytes", p->bytes);
-    admin_pair(b, "seconds", p->seconds);
-    admin_pair(b, "rate", w->rate);
-    admin_pair(b, "at_a_time", w->driver->options.plan.max_moves);
-    admin_pair(b, "lowest_voters", p->lowest_voters);
+    mp_put_pair(b, "bytes", p->bytes);
+    mp_put_pair(b, "seconds", p->seconds);
+    mp_put_pair(b, "rate", w->rate);
+    mp_put_pair(b, "at_a_time", w->driver->options.plan.max_moves);
+    mp_put_pair(b, "lowest_voters", p->lowest_voters);
     mp_put_str(b, "nodes");
     mp_put_array(b, p->n_nodes);
     for (uint32_t i = 0; i < p->n_nodes; i++) {
         mp_put_map(b, 4);
-        admin_pair_str(b, "node", admin_node_name(w, p->nodes[i].node, name));
-        admin_pair(b, "before_percent", p->nodes[i].before_percent);
-        admin_pair(b, "after_percent", p->nodes[i].after_percent);
-        admin_pair(b, "peak_disk_percent", p->nodes[i].peak_disk_percent);
+        mp_put_pair_str(b, "node", admin_node_name(w, p->nodes[i].node, name));
+        mp_put_pair(b, "before_percent", p->nodes[i].before_percent);
+        mp_put_pair(b, "after_percent", p->nodes[i].after_percent);
+        mp_put_pair(b, "peak_disk_percent", p->nodes[i].peak_disk_percent);
     }
 }
 

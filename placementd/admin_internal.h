@@ -7,24 +7,6 @@
 #include "placementd/admin.h"
 #include "placementd/operator.h"
 
-static inline void admin_pair(struct buf *b, const char *key, uint64_t v)
-{
-    mp_put_str(b, key);
-    mp_put_uint(b, v);
-}
-
-static inline void admin_pair_str(struct buf *b, const char *key, const char *v)
-{
-    mp_put_str(b, key);
-    mp_put_str(b, v);
-}
-
-static inline void admin_pair_bool(struct buf *b, const char *key, bool v)
-{
-    mp_put_str(b, key);
-    mp_put_bool(b, v);
-}
-
 /* Why a call fails: text and error in one. */
 struct admin_why {
     char *text;
@@ -62,6 +44,11 @@ MUST_USE enum err admin_add(const struct admin_world *w, struct admin_call *c,
 enum err admin_await(struct admin_call *c, uint64_t index, uint64_t term);
 MUST_USE enum err admin_cancel_one(const struct admin_world *w, struct admin_call *c, uint64_t id,
                                    struct admin_why why);
+/* All that `wanted` wants (NULL: every one); those that cannot be cancelled any more are counted.
+ */
+typedef bool (*admin_operator_fn)(const struct admin_world *w, const struct cluster_operator *o);
+MUST_USE enum err admin_cancel_all(const struct admin_world *w, struct admin_call *c,
+                                   admin_operator_fn wanted, struct admin_why why);
 void admin_note_refused(struct admin_call *c, const char *text);
 
 /* The families. As admin_serve(). */

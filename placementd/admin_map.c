@@ -8,10 +8,10 @@ static void put_facts(struct buf *b, const struct cluster *c)
     char hex[33];
     for (unsigned i = 0; i < 16; i++)
         snprintf(hex + 2 * i, 3, "%02x", c->id[i]);
-    admin_pair_str(b, "cluster", hex);
-    admin_pair(b, "version", c->map_version);
-    admin_pair(b, "nodes", c->n_nodes);
-    admin_pair(b, "groups", c->n_groups);
+    mp_put_pair_str(b, "cluster", hex);
+    mp_put_pair(b, "version", c->map_version);
+    mp_put_pair(b, "nodes", c->n_nodes);
+    mp_put_pair(b, "groups", c->n_groups);
 }
 
 static void export(const struct admin_world *w, struct admin_call *c)

@@ -12,10 +12,10 @@ static void put_members(struct buf *b, const struct membership *m)
     for (uint32_t i = 0; i < m->c->n_members; i++) {
         const struct cluster_member *k = &m->c->member[i];
         mp_put_map(b, 4);
-        admin_pair(b, "id", k->id);
-        admin_pair_str(b, "peer", k->peer_addr);
-        admin_pair_str(b, "client", k->client_addr);
-        admin_pair_str(b, "role", membership_role(m, k->id));
+        mp_put_pair(b, "id", k->id);
+        mp_put_pair_str(b, "peer", k->peer_addr);
+        mp_put_pair_str(b, "client", k->client_addr);
+        mp_put_pair_str(b, "role", membership_role(m, k->id));
     }
 }
 
@@ -25,9 +25,9 @@ static void put_answer(struct admin_call *c, const struct membership *m, const c
     membership_note(m, note, sizeof(note));
     buf_clear(&c->result);
     mp_put_map(&c->result, 4);
-    admin_pair_str(&c->result, "text", text);
-    admin_pair_str(&c->result, "note", note);
-    admin_pair(&c->result, "next_id", m->c->next_member);
+    mp_put_pair_str(&c->result, "text", text);
+    mp_put_pair_str(&c->result, "note", note);
+    mp_put_pair(&c->result, "next_id", m->c->next_member);
     put_members(&c->result, m);
 }
 

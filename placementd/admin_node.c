@@ -28,9 +28,9 @@ static void put_answer(const struct admin_world *w, struct admin_call *c,
     static const struct plan_preview nothing = {0};
     buf_clear(b);
     mp_put_map(b, 3 + ADMIN_PREVIEW_KEYS);
-    admin_pair_str(b, "node", n->name);
-    admin_pair_str(b, "state", state);
-    admin_pair(b, "version", w->m.cluster->map_version);
+    mp_put_pair_str(b, "node", n->name);
+    mp_put_pair_str(b, "state", state);
+    mp_put_pair(b, "version", w->m.cluster->map_version);
     admin_put_preview(b, w, p ? p : &nothing);
 }
 

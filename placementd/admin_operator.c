@@ -118,21 +118,21 @@ void admin_put_operator(struct buf *b, const struct admin_world *w,
     admin_ends_now(w, o, &from, &to);
     admin_waits_for(w, o, waits, sizeof(waits));
     mp_put_map(b, 15);
-    admin_pair(b, "id", o->id);
-    admin_pair_str(b, "kind", operator_kind_name(o->kind));
-    admin_pair(b, "group", o->group);
-    admin_pair_str(b, "state", o->queued ? "queued" : o->cancelling ? "cancelling" : "running");
-    admin_pair_str(b, "step", o->at < o->n_steps ? operator_step_name(o->step[o->at].kind) : "");
-    admin_pair(b, "at", o->at);
-    admin_pair(b, "steps", o->n_steps);
-    admin_pair_str(b, "from", admin_node_name(w, from, from_name));
-    admin_pair_str(b, "to", admin_node_name(w, to, to_name));
-    admin_pair(b, "bytes", o->bytes);
-    admin_pair(b, "moved", admin_moved(w, o));
-    admin_pair_str(b, "reason", o->reason);
-    admin_pair_str(b, "origin", o->origin <= CLUSTER_ORIGIN_PLAN ? origins[o->origin] : "?");
-    admin_pair(b, "age_ms", w->m.wall_ms > o->created_ms ? w->m.wall_ms - o->created_ms : 0);
-    admin_pair_str(b, "waits_for", waits);
+    mp_put_pair(b, "id", o->id);
+    mp_put_pair_str(b, "kind", operator_kind_name(o->kind));
+    mp_put_pair(b, "group", o->group);
+    mp_put_pair_str(b, "state", o->queued ? "queued" : o->cancelling ? "cancelling" : "running");
+    mp_put_pair_str(b, "step", o->at < o->n_steps ? operator_step_name(o->step[o->at].kind) : "");
+    mp_put_pair(b, "at", o->at);
+    mp_put_pair(b, "steps", o->n_steps);
+    mp_put_pair_str(b, "from", admin_node_name(w, from, from_name));
+    mp_put_pair_str(b, "to", admin_node_name(w, to, to_name));
+    mp_put_pair(b, "bytes", o->bytes);
+    mp_put_pair(b, "moved", admin_moved(w, o));
+    mp_put_pair_str(b, "reason", o->reason);
+    mp_put_pair_str(b, "origin", o->origin <= CLUSTER_ORIGIN_PLAN ? origins[o->origin] : "?");
+    mp_put_pair(b, "age_ms", w->m.wall_ms > o->created_ms ? w->m.wall_ms - o->created_ms : 0);
+    mp_put_pair_str(b, "waits_for", waits);
 }
 
 static const char *outcome_name(uint8_t outcome)
@@ -143,13 +143,13 @@ static const char *outcome_name(uint8_t outcome)
 static void put_finished(struct buf *b, const struct cluster_finished *f)
 {
     mp_put_map(b, 7);
-    admin_pair(b, "id", f->id);
-    admin_pair_str(b, "kind", operator_kind_name(f->kind));
-    admin_pair(b, "group", f->group);
-    admin_pair_str(b, "outcome", outcome_name(f->outcome));
-    admin_pair_str(b, "why", f->why);
-    admin_pair_str(b, "reason", f->reason);
-    admin_pair(b, "ended_ms", f->ended_ms);
+    mp_put_pair(b, "id", f->id);
+    mp_put_pair_str(b, "kind", operator_kind_name(f->kind));
+    mp_put_pair(b, "group", f->group);
+    mp_put_pair_str(b, "outcome", outcome_name(f->outcome));
+    mp_put_pair_str(b, "why", f->why);
+    mp_put_pair_str(b, "reason", f->reason);
+    mp_put_pair(b, "ended_ms", f->ended_ms);
 }
 
 /* ---- the method ---- */
@@ -185,16 +185,19 @@ void admin_operator_answer(const struct admin_world *w, struct admin_call *c)
     struct buf *b = &c->result;
     buf_clear(b);
     mp_put_map(b, 3);
-    admin_pair(b, "cancelled", c->n_pending - c->n_refused);
-    admin_pair(b, "kept", c->kept + c->n_refused);
-    admin_pair_bool(b, "balances", driver_balances(w->driver, &w->m, why, sizeof(why)));
+    mp_put_pair(b, "cancelled", c->n_pending - c->n_refused);
+    mp_put_pair(b, "kept", c->kept + c->n_refused);
+    mp_put_pair_bool(b, "balances", driver_balances(w->driver, &w->m, why, sizeof(why)));
 }
 
-static enum err cancel_all(const struct admin_world *w, struct admin_call *c, struct admin_why why)
+enum err admin_cancel_all(const struct admin_world *w, struct admin_call *c,
+                          admin_operator_fn wanted, struct admin_why why)
 {
     const struct cluster *cl = w->m.cluster;
     c->many = true;
     for (uint32_t i = 0; i < cl->n_operators; i++) {
+        if (wanted && !wanted(w, &cl->operators[i]))
+            continue;
         enum err e = admin_cancel_one(w, c, cl->operators[i].id, why);
         if (e == ERR_REFUSED || e == ERR_NOT_FOUND)
             c->kept++;
@@ -216,7 +219,7 @@ enum err admin_operator(const struct admin_world *w, struct admin_call *c, struc
         return admin_refuse(why, ERR_BAD_REQUEST, "admin.operator does not know '%s'",
                             c->args.action);
     if (c->args.all)
-        return cancel_all(w, c, why);
+        return admin_cancel_all(w, c, NULL, why);
     if (!c->args.has_id)
         return admin_refuse(why, ERR_BAD_REQUEST, "no operator is named");
     if (!cluster_find_operator(w->m.cluster, c->args.id))

@@ -46,8 +46,8 @@ static enum err make_plan(const struct admin_world *w, struct admin_call *c, str
     plan_view_close(&picture);
     name_plan(w, &preview.ops, id);
     mp_put_map(b, 2 + ADMIN_PREVIEW_KEYS);
-    admin_pair_str(b, "plan", id);
-    admin_pair(b, "version", w->m.cluster->map_version);
+    mp_put_pair_str(b, "plan", id);
+    mp_put_pair(b, "version", w->m.cluster->map_version);
     admin_put_preview(b, w, &preview);
     keep_plan(w, id, &preview.ops);
     plan_preview_close(&preview);
@@ -156,15 +156,15 @@ static void status(const struct admin_world *w, struct admin_call *c)
         left += cl->operators[i].bytes - admin_moved(w, &cl->operators[i]);
     }
     mp_put_map(b, 10);
-    admin_pair_bool(b, "paused", cl->paused);
-    admin_pair_bool(b, "auto", w->driver->options.plan.balance);
-    admin_pair_bool(b, "balances", balances);
-    admin_pair_str(b, "why_not", balances ? "" : why);
-    admin_pair(b, "running", cl->n_operators - queued);
-    admin_pair(b, "queued", queued);
-    admin_pair(b, "bytes_left", left);
-    admin_pair(b, "rate", rate);
-    admin_pair(b, "seconds_left", rate ? left / rate + (left > 0) : 0);
+    mp_put_pair_bool(b, "paused", cl->paused);
+    mp_put_pair_bool(b, "auto", w->driver->options.plan.balance);
+    mp_put_pair_bool(b, "balances", balances);
+    mp_put_pair_str(b, "why_not", balances ? "" : why);
+    mp_put_pair(b, "running", cl->n_operators - queued);
+    mp_put_pair(b, "queued", queued);
+    mp_put_pair(b, "bytes_left", left);
+    mp_put_pair(b, "rate", rate);
+    mp_put_pair(b, "seconds_left", rate ? left / rate + (left > 0) : 0);
     mp_put_str(b, "operators");
     mp_put_array(b, cl->n_operators);
     for (uint32_t i = 0; i < cl->n_operators; i++)
@@ -190,24 +190,6 @@ static bool is_balancing(const struct admin_world *w, const struct cluster_opera
            !(n && n->state == CLUSTER_NODE_DRAINING);
 }
 
-static enum err cancel(const struct admin_world *w, struct admin_call *c, struct admin_why why)
-{
-    const struct cluster *cl = w->m.cluster;
-    c->many = true;
-    for (uint32_t i = 0; i < cl->n_operators; i++) {
-        if (!is_balancing(w, &cl->operators[i]))
-            continue;
-        enum err e = admin_cancel_one(w, c, cl->operators[i].id, why);
-        if (e == ERR_REFUSED || e == ERR_NOT_FOUND)
-            c->kept++;
-        else if (e != ERR_OK)
-            return e;
-    }
-    if (c->n_pending == 0)
-        admin_operator_answer(w, c);
-    return ERR_OK;
-}
-
 void admin_rebalance_answer(const struct admin_world *w, struct admin_call *c)
 {
     struct buf *b = &c->result;
@@ -218,7 +200,7 @@ void admin_rebalance_answer(const struct admin_world *w, struct admin_call *c)
     }
     if (!admin_action(c, "apply")) {
         mp_put_map(b, 1);
-        admin_pair_bool(b, "paused", w->m.cluster->paused);
+        mp_put_pair_bool(b, "paused", w->m.cluster->paused);
         return;
     }
     mp_put_map(b, 2);
@@ -240,7 +222,7 @@ enum err admin_rebalance(const struct admin_world *w, struct admin_call *c, stru
     if (admin_action(c, "pause") || admin_action(c, "resume"))
         return pause(w, c, admin_action(c, "pause"));
     if (admin_action(c, "cancel"))
-        return cancel(w, c, why);
+        return admin_cancel_all(w, c, is_balancing, why);
     if (!admin_action(c, "status"))
         return admin_refuse(why, ERR_BAD_REQUEST, "admin.rebalance does not know '%s'",
                             c->args.action);

@@ -46,8 +46,8 @@ static void put_answer(struct admin_call *c, const char *phase, bool ready, stru
     char more[64];
     buf_clear(&c->result);
     mp_put_map(&c->result, 3);
-    admin_pair_str(&c->result, "phase", phase);
-    admin_pair_bool(&c->result, "ready", ready);
+    mp_put_pair_str(&c->result, "phase", phase);
+    mp_put_pair_bool(&c->result, "ready", ready);
     mp_put_str(&c->result, "lines");
     mp_put_array(&c->result, l->n + (l->more ? 1 : 0));
     buf_append(&c->result, l->text.p, l->text.n);

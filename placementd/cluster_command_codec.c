@@ -23,10 +23,37 @@ static void put_created(struct buf *out, const struct cluster_command *c)
     }
 }
 
+/* Of the commands about operators. False: it is none of these. */
+static bool put_operator_fields(const struct cluster_command *c, struct buf *out)
+{
+    switch (c->kind) {
+    case CLUSTER_CMD_OPERATOR_ADD:
+        cluster_put_operator(out, &c->op);
+        return true;
+    case CLUSTER_CMD_OPERATOR_STEP:
+    case CLUSTER_CMD_OPERATOR_START:
+        buf_u64(out, c->op.id);
+        buf_u8(out, (uint8_t)(c->op.at | (c->op.cancelling ? AT_TURNED : 0)));
+        buf_u64(out, c->op.deadline_ms);
+        buf_u64(out, c->now_ms);
+        return true;
+    case CLUSTER_CMD_OPERATOR_END:
+        buf_u64(out, c->op.id);
+        buf_u64(out, c->now_ms);
+        buf_u8(out, c->outcome);
+        cluster_put_text(out, c->why);
+        return true;
+    default:
+        return false;
+    }
+}
+
 void cluster_command_encode(const struct cluster_command *c, struct buf *out)
 {
     buf_u8(out, CLUSTER_COMMAND_VERSION);
     buf_u8(out, c->kind);
+    if (put_operator_fields(c, out))
+        return;
     switch (c->kind) {
     case CLUSTER_CMD_FOUND:
     case CLUSTER_CMD_ADOPT:
@@ -62,22 +89,6 @@ void cluster_command_encode(const struct cluster_command *c, struct buf *out)
         buf_u32(out, c->node.id);
         buf_u8(out, c->node.state);
         buf_u64(out, c->node.maintenance_until_ms);
-        break;
-    case CLUSTER_CMD_OPERATOR_ADD:
-        cluster_put_operator(out, &c->op);
-        break;
-    case CLUSTER_CMD_OPERATOR_STEP:
-    case CLUSTER_CMD_OPERATOR_START:
-        buf_u64(out, c->op.id);
-        buf_u8(out, (uint8_t)(c->op.at | (c->op.cancelling ? AT_TURNED : 0)));
-        buf_u64(out, c->op.deadline_ms);
-        buf_u64(out, c->now_ms);
-        break;
-    case CLUSTER_CMD_OPERATOR_END:
-        buf_u64(out, c->op.id);
-        buf_u64(out, c->now_ms);
-        buf_u8(out, c->outcome);
-        cluster_put_text(out, c->why);
         break;
     case CLUSTER_CMD_PAUSE:
         buf_u8(out, c->paused);
@@ -143,9 +154,37 @@ static void get_lost(struct cursor *c, struct cluster_command *out)
     out->n_lost = n;
 }
 
+static bool get_operator_fields(struct cursor *c, struct cluster_command *out)
+{
+    switch (out->kind) {
+    case CLUSTER_CMD_OPERATOR_ADD:
+        cluster_get_operator(c, &out->op);
+        return true;
+    case CLUSTER_CMD_OPERATOR_STEP:
+    case CLUSTER_CMD_OPERATOR_START:
+        out->op.id = cursor_u64(c);
+        out->op.at = cursor_u8(c);
+        out->op.cancelling = (out->op.at & AT_TURNED) != 0;
+        out->op.at &= AT_TURNED - 1;
+        out->op.deadline_ms = cursor_u64(c);
+        out->now_ms = cursor_u64(c);
+        return true;
+    case CLUSTER_CMD_OPERATOR_END:
+        out->op.id = cursor_u64(c);
+        out->now_ms = cursor_u64(c);
+        out->outcome = cursor_u8(c);
+        cluster_get_text(c, out->why, sizeof(out->why));
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void get_fields(struct cursor *c, struct cluster_command *out)
 {
     struct slice id;
+    if (get_operator_fields(c, out))
+        return;
     switch (out->kind) {
     case CLUSTER_CMD_FOUND:
     case CLUSTER_CMD_ADOPT:
@@ -193,24 +232,6 @@ static void get_fields(struct cursor *c, struct cluster_command *out)
         out->node.id = cursor_u32(c);
         out->node.state = cursor_u8(c);
         out->node.maintenance_until_ms = cursor_u64(c);
-        break;
-    case CLUSTER_CMD_OPERATOR_ADD:
-        cluster_get_operator(c, &out->op);
-        break;
-    case CLUSTER_CMD_OPERATOR_STEP:
-    case CLUSTER_CMD_OPERATOR_START:
-        out->op.id = cursor_u64(c);
-        out->op.at = cursor_u8(c);
-        out->op.cancelling = (out->op.at & AT_TURNED) != 0;
-        out->op.at &= AT_TURNED - 1;
-        out->op.deadline_ms = cursor_u64(c);
-        out->now_ms = cursor_u64(c);
-        break;
-    case CLUSTER_CMD_OPERATOR_END:
-        out->op.id = cursor_u64(c);
-        out->now_ms = cursor_u64(c);
-        out->outcome = cursor_u8(c);
-        cluster_get_text(c, out->why, sizeof(out->why));
         break;
     default:
         c->bad = true;

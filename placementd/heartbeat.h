@@ -18,7 +18,7 @@
 #ifndef PLACEMENTD_HEARTBEAT_H
 #define PLACEMENTD_HEARTBEAT_H
 
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 #include "placementd/cluster_command.h"
 #include "placementd/liveness.h"
 

@@ -8,7 +8,7 @@
 #define PLACEMENTD_LIVENESS_H
 
 #include "common/base/map.h"
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 #include "placementd/cluster.h"
 
 #define LIVENESS_SUSPECT_NS (5 * NS_PER_S)

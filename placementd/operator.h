@@ -17,7 +17,7 @@
 #ifndef PLACEMENTD_OPERATOR_H
 #define PLACEMENTD_OPERATOR_H
 
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 #include "placementd/cluster.h"
 #include "placementd/liveness.h"
 #include "placementd/plan/view.h"

@@ -8,6 +8,7 @@
 #define PLACEMENTD_RECOVERY_H
 
 #include "common/base/map.h"
+#include "common/wire/msg_heartbeat.h"
 #include "common/wire/msg_placement.h"
 
 #define RECOVERY_KNOCKS_MAX 64u

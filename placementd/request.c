@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/wire/mp.h"
+#include "common/wire/msg_heartbeat.h"
 #include "common/wire/msg_placement.h"
 #include "placementd/admin.h"
 #include "placementd/heartbeat.h"
@@ -335,10 +336,8 @@ static void answer_init(struct request *r)
     if (out) {
         rpc_put_result(out, r->msgid);
         mp_put_map(out, 2);
-        mp_put_str(out, "groups");
-        mp_put_uint(out, c->n_groups);
-        mp_put_str(out, "version");
-        mp_put_uint(out, c->map_version);
+        mp_put_pair(out, "groups", c->n_groups);
+        mp_put_pair(out, "version", c->map_version);
     }
     log_info("cluster_laid_out", "groups=%u", c->n_groups);
     finish(r);

@@ -9,24 +9,6 @@
 #include "placementd/server.h"
 #include "placementd/server_members.h"
 
-static void pair(struct buf *b, const char *key, uint64_t v)
-{
-    mp_put_str(b, key);
-    mp_put_uint(b, v);
-}
-
-static void pair_str(struct buf *b, const char *key, const char *v)
-{
-    mp_put_str(b, key);
-    mp_put_str(b, v);
-}
-
-static void pair_bool(struct buf *b, const char *key, bool v)
-{
-    mp_put_str(b, key);
-    mp_put_bool(b, v);
-}
-
 static void pair_heard(struct buf *b, bool known, uint64_t heard, uint64_t now)
 {
     mp_put_str(b, "heard_ms");
@@ -186,12 +168,12 @@ static void put_members(struct server *s, uint64_t now, struct buf *b)
         char peer[64];
         io_addr_format(&m->peer, peer);
         mp_put_map(b, 7);
-        pair(b, "id", m->id);
-        pair_str(b, "role", membership_role(view, m->id));
-        pair_str(b, "client", server_client_addr(s, m->id));
-        pair_str(b, "peer", peer);
-        pair_bool(b, "leader", m->id == server_leader(s));
-        pair_bool(b, "self", m == s->self);
+        mp_put_pair(b, "id", m->id);
+        mp_put_pair_str(b, "role", membership_role(view, m->id));
+        mp_put_pair_str(b, "client", server_client_addr(s, m->id));
+        mp_put_pair_str(b, "peer", peer);
+        mp_put_pair_bool(b, "leader", m->id == server_leader(s));
+        mp_put_pair_bool(b, "self", m == s->self);
         pair_heard(b, m == s->self || m->heard, m == s->self ? now : m->heard, now);
     }
 }
@@ -242,23 +224,23 @@ static void put_nodes(struct server *s, uint64_t now, struct buf *b)
         const struct cluster_node *n = &c->nodes[i];
         const struct live_node *live = liveness_node(&s->live, n->id);
         mp_put_map(b, 16);
-        pair(b, "id", n->id);
-        pair_str(b, "name", n->name);
-        pair_str(b, "address", n->client_addr);
-        pair_str(b, "peer", n->peer_addr);
-        pair_str(b, "zone", n->zone);
-        pair_str(b, "host", n->host);
-        pair_str(b, "state", node_state(s, n, now));
-        pair(b, "leaders", count[i].leaders);
-        pair(b, "replicas", count[i].replicas);
-        pair(b, "bytes", live ? live->bytes : 0);
-        pair(b, "disk_free", live ? live->disk_free : 0);
-        pair(b, "disk_size", live ? live->disk_size : 0);
-        pair(b, "cores", n->cores);
+        mp_put_pair(b, "id", n->id);
+        mp_put_pair_str(b, "name", n->name);
+        mp_put_pair_str(b, "address", n->client_addr);
+        mp_put_pair_str(b, "peer", n->peer_addr);
+        mp_put_pair_str(b, "zone", n->zone);
+        mp_put_pair_str(b, "host", n->host);
+        mp_put_pair_str(b, "state", node_state(s, n, now));
+        mp_put_pair(b, "leaders", count[i].leaders);
+        mp_put_pair(b, "replicas", count[i].replicas);
+        mp_put_pair(b, "bytes", live ? live->bytes : 0);
+        mp_put_pair(b, "disk_free", live ? live->disk_free : 0);
+        mp_put_pair(b, "disk_size", live ? live->disk_size : 0);
+        mp_put_pair(b, "cores", n->cores);
         pair_heard(b, live != NULL, live ? live->heard : 0, now);
-        pair_bool(b, "draining", n->state == CLUSTER_NODE_DRAINING);
-        pair(b, "maintenance_ms",
-             n->maintenance_until_ms > wall ? n->maintenance_until_ms - wall : 0);
+        mp_put_pair_bool(b, "draining", n->state == CLUSTER_NODE_DRAINING);
+        mp_put_pair(b, "maintenance_ms",
+                    n->maintenance_until_ms > wall ? n->maintenance_until_ms - wall : 0);
     }
     map_close(&counts);
     buf_close(&memory);
@@ -280,29 +262,29 @@ static void put_group(const struct server *s, const struct cluster_group *g, str
     uint64_t leader = liveness_leader(&s->live, g);
     int at = cluster_replica_index(g, leader);
     mp_put_map(b, 11);
-    pair(b, "id", d->group);
-    pair(b, "first_slot", d->first_slot);
-    pair(b, "last_slot", d->last_slot);
+    mp_put_pair(b, "id", d->group);
+    mp_put_pair(b, "first_slot", d->first_slot);
+    mp_put_pair(b, "last_slot", d->last_slot);
     mp_put_str(b, "epoch");
     mp_put_array(b, 2);
     mp_put_uint(b, d->epoch.range);
     mp_put_uint(b, d->epoch.members);
-    pair(b, "leader", at >= 0 ? d->replica[at].node : 0);
-    pair(b, "term", live ? live->term : 0);
+    mp_put_pair(b, "leader", at >= 0 ? d->replica[at].node : 0);
+    mp_put_pair(b, "term", live ? live->term : 0);
     mp_put_str(b, "replicas");
     mp_put_array(b, d->n_replicas);
     for (uint32_t i = 0; i < d->n_replicas; i++) {
         mp_put_map(b, 5);
-        pair(b, "node", d->replica[i].node);
-        pair(b, "id", d->replica[i].replica);
-        pair_str(b, "role", d->replica[i].role <= 2 ? roles[d->replica[i].role] : "?");
-        pair(b, "match", match_of(live, d->replica[i].replica));
-        pair_bool(b, "created", g->created >> i & 1);
+        mp_put_pair(b, "node", d->replica[i].node);
+        mp_put_pair(b, "id", d->replica[i].replica);
+        mp_put_pair_str(b, "role", d->replica[i].role <= 2 ? roles[d->replica[i].role] : "?");
+        mp_put_pair(b, "match", match_of(live, d->replica[i].replica));
+        mp_put_pair_bool(b, "created", g->created >> i & 1);
     }
-    pair(b, "bytes", live ? live->bytes : 0);
-    pair(b, "keys", live ? live->keys : 0);
-    pair(b, "reads", live ? live->reads : 0);
-    pair(b, "writes", live ? live->writes : 0);
+    mp_put_pair(b, "bytes", live ? live->bytes : 0);
+    mp_put_pair(b, "keys", live ? live->keys : 0);
+    mp_put_pair(b, "reads", live ? live->reads : 0);
+    mp_put_pair(b, "writes", live ? live->writes : 0);
 }
 
 static const char *operator_state(const struct cluster_operator *o)
@@ -324,20 +306,21 @@ static void put_operators(struct server *s, struct buf *b)
         admin_ends_now(&w, o, &from, &to);
         admin_waits_for(&w, o, waits, sizeof(waits));
         mp_put_map(b, 14);
-        pair(b, "id", o->id);
-        pair_str(b, "kind", operator_kind_name(o->kind));
-        pair(b, "group", o->group);
-        pair(b, "step", o->at);
-        pair(b, "steps", o->n_steps);
-        pair_str(b, "reason", o->reason);
-        pair_str(b, "state", operator_state(o));
-        pair_str(b, "doing", o->at < o->n_steps ? operator_step_name(o->step[o->at].kind) : "");
-        pair_str(b, "from", admin_node_name(&w, from, from_name));
-        pair_str(b, "to", admin_node_name(&w, to, to_name));
-        pair(b, "bytes", o->bytes);
-        pair(b, "moved", admin_moved(&w, o));
-        pair(b, "age_ms", wall > o->created_ms ? wall - o->created_ms : 0);
-        pair_str(b, "waits_for", waits);
+        mp_put_pair(b, "id", o->id);
+        mp_put_pair_str(b, "kind", operator_kind_name(o->kind));
+        mp_put_pair(b, "group", o->group);
+        mp_put_pair(b, "step", o->at);
+        mp_put_pair(b, "steps", o->n_steps);
+        mp_put_pair_str(b, "reason", o->reason);
+        mp_put_pair_str(b, "state", operator_state(o));
+        mp_put_pair_str(b, "doing",
+                        o->at < o->n_steps ? operator_step_name(o->step[o->at].kind) : "");
+        mp_put_pair_str(b, "from", admin_node_name(&w, from, from_name));
+        mp_put_pair_str(b, "to", admin_node_name(&w, to, to_name));
+        mp_put_pair(b, "bytes", o->bytes);
+        mp_put_pair(b, "moved", admin_moved(&w, o));
+        mp_put_pair(b, "age_ms", wall > o->created_ms ? wall - o->created_ms : 0);
+        mp_put_pair_str(b, "waits_for", waits);
     }
 }
 
@@ -352,19 +335,19 @@ void status_encode(struct server *s, struct buf *b)
         snprintf(hex + 2 * i, 3, "%02x", c->id[i]);
     const char *verdict = judge(s, now, &health);
     mp_put_map(b, 14);
-    pair(b, "schema", 1);
-    pair_str(b, "cluster", c->founded ? hex : "");
-    pair(b, "version", c->map_version);
-    pair_str(b, "health", verdict);
+    mp_put_pair(b, "schema", 1);
+    mp_put_pair_str(b, "cluster", c->founded ? hex : "");
+    mp_put_pair(b, "version", c->map_version);
+    mp_put_pair_str(b, "health", verdict);
     mp_put_str(b, "reasons");
     mp_put_array(b, health.n);
     for (unsigned i = 0; i < health.n; i++)
         mp_put_str(b, health.reason[i]);
-    pair(b, "from", s->self->id);
-    pair(b, "leader", leader);
-    pair_str(b, "leader_addr", leader ? server_client_addr(s, leader) : "");
-    pair_bool(b, "authoritative", fsm_leads(&s->fsm));
-    pair_bool(b, "paused", c->paused);
+    mp_put_pair(b, "from", s->self->id);
+    mp_put_pair(b, "leader", leader);
+    mp_put_pair_str(b, "leader_addr", leader ? server_client_addr(s, leader) : "");
+    mp_put_pair_bool(b, "authoritative", fsm_leads(&s->fsm));
+    mp_put_pair_bool(b, "paused", c->paused);
     put_members(s, now, b);
     put_nodes(s, now, b);
     mp_put_str(b, "groups");

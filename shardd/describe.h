@@ -3,7 +3,7 @@
 #ifndef SHARDD_DESCRIBE_H
 #define SHARDD_DESCRIBE_H
 
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 #include "shardd/replica.h"
 
 void describe_replica(const struct replica *r, struct msg_group_status *out);

@@ -4,7 +4,8 @@
  * boundary (Raft's log replays it). Each batch carries the replica's position, so data and position
  * never come apart.
  *
- * Two implementations, chosen at link time: engine_rocksdb.c and tests/sim/sim_engine.c.
+ * Two implementations, chosen at link time: engine_rocksdb*.c and tests/sim/sim_engine.c. The
+ * batches are the same in both (engine_batch.h).
  * Keys and values here are raw bytes; engine_key.h lays them out.
  *
  * Owner: engine: the server; db: one replica.  Thread: any thread may use `engine` functions; a db

@@ -1,4 +1,6 @@
-/* The engine on RocksDB 7.8 through its C API. Options and why: design notes in shardd/README.md.
+/* The engine on RocksDB 7.8 through its C API: opening, writes and reads; flushing and checkpoints
+ * are engine_rocksdb_flush.c, scans engine_rocksdb_scan.c. Options and why: design notes in
+ * shardd/README.md.
  *
  * Writes gather in a memtable of our own (memtable.h). The core freezes it and begins a new one; a
  * flush on an offload thread writes the frozen one sorted as ONE batch into RocksDB and has that
@@ -22,6 +24,7 @@
 #include "common/base/limits.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
+#include "shardd/engine_batch.h"
 #include "shardd/engine_rocksdb_internal.h"
 #include "shardd/engine_rocksdb_options.h"
 
@@ -29,21 +32,10 @@
 #define PREFETCH_WINDOW 32u /* writes whose memory is loaded at the same time */
 #define MEMTABLE_BUDGET_DEFAULT (128 * MIB)
 #define MEMTABLE_SIZE_DEFAULT (8 * MIB)
-#define BATCH_KEEP (1 * MIB) /* a batch keeps this much memory when it is cleared */
 #define BACKGROUND_COMPACTIONS 2
 #define BACKGROUND_FLUSHES 2
 
-/* RocksDB's limits, and ours before them. */
-#define MEMTABLES_STALLED 3
-#define LEVEL0_STALLED 20
-
 enum { READ_TIER_ALL = 0, READ_TIER_CACHE = 1, READ_TIER_PERSISTED = 2 };
-
-/* Operations as they will be applied: { u8 kind, u32 key, u32 value, key, value }... */
-struct engine_batch {
-    struct buf ops;
-    unsigned n;
-};
 
 /* ---- errors ---- */
 
@@ -161,13 +153,6 @@ void engine_destroy(struct engine *e)
     free(e);
 }
 
-static uint64_t property(struct engine_db *db, const char *name)
-{
-    uint64_t v = 0;
-
-    return rocksdb_property_int(db->db, name, &v) == 0 ? v : 0;
-}
-
 /* A directory name that has just been made is durable only once its parent is synced. */
 static enum err sync_parent(const char *path)
 {
@@ -243,94 +228,9 @@ enum err engine_remove(struct engine *e, const char *path)
     return fs_rmdir_all(path);
 }
 
-/* ---- batches ---- */
+/* ---- writes ---- */
 
-enum { OP_PUT = 1, OP_DELETE = 2, OP_DELETE_RANGE = 3 };
-
-struct engine_batch *engine_batch_create(void)
-{
-    return mem_zalloc(sizeof(struct engine_batch));
-}
-
-void engine_batch_destroy(struct engine_batch *b)
-{
-    if (!b)
-        return;
-    buf_close(&b->ops);
-    free(b);
-}
-
-void engine_batch_clear(struct engine_batch *b)
-{
-    b->n = 0;
-    buf_clear(&b->ops);
-    if (b->ops.cap > BATCH_KEEP)
-        buf_close(&b->ops);
-}
-
-static void batch_add(struct engine_batch *b, uint8_t kind, struct slice key, struct slice head,
-                      struct slice body)
-{
-    buf_reserve(&b->ops, 9 + key.n + head.n + body.n);
-    buf_u8(&b->ops, kind);
-    buf_u32(&b->ops, (uint32_t)key.n);
-    buf_u32(&b->ops, (uint32_t)(head.n + body.n));
-    buf_append(&b->ops, key.p, key.n);
-    buf_append(&b->ops, head.p, head.n);
-    buf_append(&b->ops, body.p, body.n);
-    b->n++;
-}
-
-void engine_batch_put(struct engine_batch *b, struct slice key, struct slice value)
-{
-    batch_add(b, OP_PUT, key, value, slice_of(NULL, 0));
-}
-
-void engine_batch_put2(struct engine_batch *b, struct slice key, struct slice head,
-                       struct slice body)
-{
-    batch_add(b, OP_PUT, key, head, body);
-}
-
-void engine_batch_delete(struct engine_batch *b, struct slice key)
-{
-    batch_add(b, OP_DELETE, key, slice_of(NULL, 0), slice_of(NULL, 0));
-}
-
-void engine_batch_delete_range(struct engine_batch *b, struct slice from, struct slice to)
-{
-    batch_add(b, OP_DELETE_RANGE, from, to, slice_of(NULL, 0));
-}
-
-/* Order of keys: bytewise. */
-static int key_cmp(struct slice a, struct slice b)
-{
-    int order = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
-    return order != 0 ? order : (a.n > b.n) - (a.n < b.n);
-}
-
-uint64_t engine_batch_copy(const struct engine_batch *from, struct slice first, struct slice end,
-                           struct engine_batch *to)
-{
-    struct cursor c = cursor_of(buf_slice(&from->ops));
-    size_t before = to->ops.n;
-
-    for (unsigned i = 0; i < from->n; i++) {
-        uint8_t kind = cursor_u8(&c);
-        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
-        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
-        if (kind != OP_DELETE_RANGE && key_cmp(key, first) >= 0 && key_cmp(key, end) < 0)
-            batch_add(to, kind, key, value, slice_of(NULL, 0));
-    }
-    return to->ops.n - before;
-}
-
-unsigned engine_batch_count(const struct engine_batch *b)
-{
-    return b->n;
-}
-
-static void note_bytes(struct engine_db *db)
+void engine_rocksdb_note_bytes(struct engine_db *db)
 {
     uint64_t sum = memtable_bytes(db->active);
     for (unsigned i = 0; i < db->n_frozen; i++)
@@ -344,12 +244,9 @@ static void prefetch(const struct memtable *t, struct cursor c, unsigned n,
                      void (*fetch)(const struct memtable *t, struct slice key))
 {
     for (unsigned i = 0; i < n; i++) {
-        uint8_t kind = cursor_u8(&c);
-        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
-        struct slice key = cursor_bytes(&c, key_n);
-        (void)cursor_bytes(&c, value_n);
-        if (kind != OP_DELETE_RANGE)
-            fetch(t, key);
+        struct engine_op op = engine_op_next(&c);
+        if (op.kind != ENGINE_OP_DELETE_RANGE)
+            fetch(t, op.key);
     }
 }
 
@@ -370,18 +267,16 @@ enum err engine_write(struct engine_db *db, struct engine_batch *b)
     for (unsigned i = 0; i < b->n; i++) {
         if (i % PREFETCH_WINDOW == 0)
             prefetch_window(db, c, b->n - i);
-        uint8_t kind = cursor_u8(&c);
-        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
-        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
-        if (kind == OP_PUT)
-            memtable_put(db->active, key, value, slice_of(NULL, 0));
-        else if (kind == OP_DELETE)
-            memtable_delete(db->active, key);
+        struct engine_op op = engine_op_next(&c);
+        if (op.kind == ENGINE_OP_PUT)
+            memtable_put(db->active, op.key, op.value, slice_of(NULL, 0));
+        else if (op.kind == ENGINE_OP_DELETE)
+            memtable_delete(db->active, op.key);
         else
-            memtable_delete_range(db->active, key, value);
+            memtable_delete_range(db->active, op.key, op.value);
     }
     CHECK(!c.bad);
-    note_bytes(db);
+    engine_rocksdb_note_bytes(db);
     pthread_mutex_unlock(&db->lock);
     return ERR_OK;
 }
@@ -499,139 +394,11 @@ enum err engine_peek(struct engine *e, const char *path, struct slice key, struc
     return result;
 }
 
-/* ---- maintenance ---- */
-
-static void sink_range(void *arg, struct slice from, struct slice to)
-{
-    rocksdb_writebatch_delete_range(arg, (const char *)from.p, from.n, (const char *)to.p, to.n);
-}
-
-static void sink_put(void *arg, struct slice key, struct slice value)
-{
-    rocksdb_writebatch_put(arg, (const char *)key.p, key.n, (const char *)value.p, value.n);
-}
-
-static void sink_delete(void *arg, struct slice key)
-{
-    rocksdb_writebatch_delete(arg, (const char *)key.p, key.n);
-}
-
-void engine_freeze(struct engine_db *db)
-{
-    pthread_mutex_lock(&db->lock);
-    if (!memtable_empty(db->active)) {
-        if (db->n_frozen == db->frozen_cap) {
-            db->frozen_cap = db->frozen_cap ? db->frozen_cap * 2 : 2;
-            db->frozen = mem_realloc(db->frozen, db->frozen_cap * sizeof(struct memtable *));
-        }
-        db->frozen[db->n_frozen++] = db->active;
-        db->active = memtable_create(db->e->seed);
-    }
-    pthread_mutex_unlock(&db->lock);
-}
-
-static enum err write_frozen(struct engine_db *db, const struct memtable *t)
-{
-    rocksdb_writebatch_t *wb = rocksdb_writebatch_create();
-    struct memtable_sink sink = {wb, sink_range, sink_put, sink_delete};
-    char *error = NULL;
-
-    memtable_drain(t, &sink);
-    rocksdb_write(db->db, db->e->write, wb, &error);
-    rocksdb_writebatch_destroy(wb);
-    if (!error) {
-        rocksdb_flushoptions_t *o = rocksdb_flushoptions_create();
-        rocksdb_flushoptions_set_wait(o, 1);
-        rocksdb_flush(db->db, o, &error);
-        rocksdb_flushoptions_destroy(o);
-    }
-    return engine_rocksdb_error(error);
-}
-
-static struct memtable *oldest_frozen(struct engine_db *db)
-{
-    pthread_mutex_lock(&db->lock);
-    struct memtable *t = db->n_frozen > 0 ? db->frozen[0] : NULL;
-    pthread_mutex_unlock(&db->lock);
-    return t;
-}
-
-enum err engine_flush_frozen(struct engine_db *db)
-{
-    struct memtable *t;
-
-    while ((t = oldest_frozen(db)) != NULL) {
-        enum err e = write_frozen(db, t);
-        if (e != ERR_OK) {
-            /* It stays frozen and readable; the owner closes, opens and replays. */
-            atomic_store(&db->failed, true);
-            return e;
-        }
-        pthread_mutex_lock(&db->lock);
-        memmove(db->frozen, db->frozen + 1, --db->n_frozen * sizeof(struct memtable *));
-        note_bytes(db);
-        pthread_mutex_unlock(&db->lock);
-        memtable_unref(t);
-    }
-    return ERR_OK;
-}
-
-enum err engine_flush(struct engine_db *db)
-{
-    engine_freeze(db);
-    return engine_flush_frozen(db);
-}
-
-enum err engine_checkpoint(struct engine_db *db, const char *path)
-{
-    enum err e = engine_flush_frozen(db);
-    if (e != ERR_OK)
-        return e;
-    char *error = NULL;
-    rocksdb_checkpoint_t *c = rocksdb_checkpoint_object_create(db->db, &error);
-
-    if (error)
-        return engine_rocksdb_error(error);
-    /* log_size_for_flush 0: flush first. Any other value leaves the memtable out. */
-    rocksdb_checkpoint_create(c, path, 0, &error);
-    rocksdb_checkpoint_object_destroy(c);
-    return engine_rocksdb_error(error);
-}
+/* ---- the rest ---- */
 
 void engine_set_time(struct engine_db *db, uint64_t durable_ms)
 {
     engine_expiry_set(db->expiry, durable_ms);
-}
-
-enum err engine_compact(struct engine_db *db)
-{
-    enum { BOTTOMMOST_FORCE_OPTIMIZED = 3 };
-    rocksdb_compactoptions_t *o = rocksdb_compactoptions_create();
-
-    rocksdb_compactoptions_set_exclusive_manual_compaction(o, 0);
-    rocksdb_compactoptions_set_bottommost_level_compaction(o, BOTTOMMOST_FORCE_OPTIMIZED);
-    rocksdb_compact_range_opt(db->db, o, NULL, 0, NULL, 0);
-    rocksdb_compactoptions_destroy(o);
-    /* The C function has no error; a failed compaction is a background error. */
-    return property(db, "rocksdb.background-errors") ? ERR_IO : ERR_OK;
-}
-
-bool engine_stalled(struct engine_db *db)
-{
-    return property(db, "rocksdb.num-immutable-mem-table") >= MEMTABLES_STALLED ||
-           property(db, "rocksdb.num-files-at-level0") >= LEVEL0_STALLED ||
-           property(db, "rocksdb.actual-delayed-write-rate") > 0 ||
-           property(db, "rocksdb.is-write-stopped") > 0;
-}
-
-void engine_db_stats(struct engine_db *db, struct engine_db_stats *out)
-{
-    out->memtable_bytes = atomic_load(&db->memtable_bytes);
-    out->full = out->memtable_bytes >= db->e->memtable_size;
-    out->disk_bytes = property(db, "rocksdb.live-sst-files-size");
-    out->keys = property(db, "rocksdb.estimate-num-keys");
-    out->stalled = engine_stalled(db);
-    out->broken = atomic_load(&db->failed) || property(db, "rocksdb.background-errors") > 0;
 }
 
 uint64_t engine_memtable_bytes(struct engine *e)

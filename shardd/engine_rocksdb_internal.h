@@ -43,6 +43,8 @@ struct engine_expiry *engine_expiry_create(rocksdb_options_t *options);
 void engine_expiry_destroy(struct engine_expiry *x);
 void engine_expiry_set(struct engine_expiry *x, uint64_t durable_ms);
 
+/* With the lock held: how large the memtables are now. */
+void engine_rocksdb_note_bytes(struct engine_db *db);
 /* Takes RocksDB's error text; ERR_OK for NULL. */
 MUST_USE enum err engine_rocksdb_error(char *text);
 

@@ -14,7 +14,7 @@
 #include "common/base/err.h"
 #include "common/base/list.h"
 #include "common/io/io.h"
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 #include "shardd/shard_change.h"
 
 struct core;

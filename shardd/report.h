@@ -19,6 +19,7 @@
 #define SHARDD_REPORT_H
 
 #include "common/net/conn.h"
+#include "common/wire/msg_heartbeat.h"
 #include "common/wire/msg_placement.h"
 
 #define REPORT_ADDRESSES 16

@@ -24,7 +24,7 @@
 #define SHARDD_SPLIT_H
 
 #include "common/base/list.h"
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 #include "shardd/engine.h"
 #include "shardd/shard_change.h"
 #include "shardd/split_prep.h"

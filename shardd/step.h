@@ -9,7 +9,7 @@
 #ifndef SHARDD_STEP_H
 #define SHARDD_STEP_H
 
-#include "common/wire/msg_placement.h"
+#include "common/wire/msg_heartbeat.h"
 
 struct core;
 

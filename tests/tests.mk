@@ -100,7 +100,7 @@ FUZZ_ROOMS := raft wal net wire io meta base
 FUZZ_SRC := $(foreach r,$(FUZZ_ROOMS),$(call src,common/$(r)))
 # What a target needs of the rooms above: single files, for those rooms need RocksDB.
 FUZZ_MORE_client := $(SIM_CLIENT)
-FUZZ_MORE_command := $(addprefix shardd/,command.c apply.c dedupe.c engine_key.c shard.c)
+FUZZ_MORE_command := $(addprefix shardd/,command.c apply.c dedupe.c dedupe_rows.c engine_key.c shard.c)
 FUZZ_MORE_change := shardd/shard.c shardd/shard_change.c
 FUZZ_CLANG := clang -std=c17 -D_GNU_SOURCE -I. -g -O1 -pthread -fsanitize=fuzzer,address,undefined
 define fuzz_rule

@@ -164,14 +164,11 @@ static int import_state(struct ctl *ctl, const void *state, size_t n)
     struct buf p = {0}, answer = {0};
     char msg[512] = "";
     mp_put_map(&p, ctl->dry_run ? 3 : 2);
-    mp_put_str(&p, "action");
-    mp_put_str(&p, "import");
+    mp_put_pair_str(&p, "action", "import");
     mp_put_str(&p, "state");
     mp_put_bin(&p, slice_of(state, n));
-    if (ctl->dry_run) {
-        mp_put_str(&p, "plan");
-        mp_put_bool(&p, true);
-    }
+    if (ctl->dry_run)
+        mp_put_pair_bool(&p, "plan", true);
     kv_err e = kvadmin_call(ctl->url, ctl->timeout_ms, "admin.map", buf_slice(&p), true, &answer,
                             msg, sizeof(msg));
     buf_close(&p);

@@ -8,7 +8,7 @@
  *
  * Nothing is called back from inside a call of the owner's: what is to be done goes on the set's
  * list and is done from a timer that is due at once. */
-#include "common/net/conn.h"
+#include "common/net/conn_internal.h"
 
 #include <stdlib.h>
 
@@ -22,77 +22,10 @@
 #define BUFFERS_KEEP (64 * MIB)     /* or smaller ones if there are many connections */
 #define PARTIAL_PROGRESS (64 * KIB) /* in LIMIT_CONN_PARTIAL_NS: slow, but not stuck */
 #define CLOSE_NS (1 * NS_PER_S)
-#define SMALL_ANSWER (4 * KIB)
-#define CROWD_WATCH_NS (500 * NS_PER_MS)
-#define CROWD_GRACE_NS (10 * NS_PER_S) /* and a second for each 4 MiB */
-#define CROWD_HASTE_NS (1 * NS_PER_S)
-
-struct conn_set {
-    struct io *io;
-    struct list all;
-    struct list dirty; /* with output to be sent */
-    struct list todo;  /* with an end to report or messages to deliver */
-    struct io_timer timer;
-    unsigned count;
-    size_t held, bound;    /* bytes of all connections, and from where on they are a crowd */
-    struct io_timer watch; /* runs while they are */
-};
-
-struct conn {
-    struct list link, dirty, todo;
-    struct conn_set *set;
-    struct io_sock *sock;
-    const struct conn_ops *ops;
-    void *arg;
-    struct buf in;           /* received, not yet delivered */
-    size_t need;             /* bytes that the first message in `in` needs at least; 0: unknown */
-    struct buf out, sending; /* the next output; the output under way */
-    size_t counted;          /* of all three, in set->held */
-    uint64_t send_since;     /* when the output under way was begun */
-    struct io_timer partial, linger;
-    uint64_t partial_since; /* when the message began that is still incomplete; 0: there is none */
-    size_t partial_bytes;   /* received since */
-    bool connected;
-    bool paused; /* by the owner */
-    bool choked; /* too much unsent output */
-    bool sock_paused;
-    bool closing; /* sends what there is, then ends */
-    bool ending;  /* on_end is due */
-    void (*detached)(void *arg, int handle, struct slice rest);
-    void *detached_arg;
-    enum err why;
-};
 
 size_t conn_unsent(const struct conn *c)
 {
     return c->out.n + c->sending.n;
-}
-
-/* ---- the bound over all ---- */
-
-static bool crowded(const struct conn_set *cs)
-{
-    return cs->held > cs->bound;
-}
-
-static size_t out_limit(const struct conn *c)
-{
-    return crowded(c->set) ? LIMIT_CONN_CROWDED : LIMIT_CONN_OUT;
-}
-
-bool conn_full(const struct conn *c, size_t n)
-{
-    return conn_unsent(c) > out_limit(c) || (n > SMALL_ANSWER && c->set->held > 2 * c->set->bound);
-}
-
-void conn_count(struct conn *c)
-{
-    struct conn_set *cs = c->set;
-    size_t now = c->in.n + conn_unsent(c);
-    cs->held = cs->held - c->counted + now;
-    c->counted = now;
-    if (crowded(cs) && !io_timer_armed(&cs->watch))
-        io_timer_set(cs->io, &cs->watch, io_now(cs->io) + CROWD_WATCH_NS);
 }
 
 static bool stopped(const struct conn *c)
@@ -125,7 +58,7 @@ static void drop_if_large(const struct conn *c, struct buf *b)
 
 /* ---- the end ---- */
 
-static void release(struct conn *c)
+void conn_release(struct conn *c)
 {
     struct io *io = c->set->io;
     list_remove(&c->link);
@@ -143,7 +76,7 @@ static void release(struct conn *c)
     c->set->count--;
 }
 
-static void conn_free(struct conn *c)
+void conn_free(struct conn *c)
 {
     buf_close(&c->in);
     buf_close(&c->out);
@@ -151,15 +84,15 @@ static void conn_free(struct conn *c)
     free(c);
 }
 
-static void finish(struct conn *c)
+void conn_finish(struct conn *c)
 {
     c->ending = true;
-    release(c);
+    conn_release(c);
     c->ops->on_end(c->arg, c->why);
     conn_free(c);
 }
 
-static void end_later(struct conn *c, enum err why)
+void conn_end_later(struct conn *c, enum err why)
 {
     if (c->ending)
         return;
@@ -181,7 +114,7 @@ static void close_with(struct conn *c, enum err why)
         io_sock_resume(c->sock);
     c->sock_paused = false;
     if (conn_unsent(c) == 0)
-        end_later(c, why);
+        conn_end_later(c, why);
     else
         io_timer_set(c->set->io, &c->linger, io_now(c->set->io) + CLOSE_NS);
 }
@@ -189,7 +122,7 @@ static void close_with(struct conn *c, enum err why)
 static void on_linger(struct io_timer *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, linger);
-    end_later(c, c->why);
+    conn_end_later(c, c->why);
 }
 
 void conn_close(struct conn *c)
@@ -200,7 +133,7 @@ void conn_close(struct conn *c)
 void conn_abort(struct conn *c)
 {
     CHECK(c->detached == NULL);
-    end_later(c, ERR_CLOSED);
+    conn_end_later(c, ERR_CLOSED);
 }
 
 /* ---- input ---- */
@@ -214,7 +147,7 @@ static void malformed(struct conn *c, enum err why)
 
 static void choke_if_full(struct conn *c)
 {
-    if (conn_unsent(c) > out_limit(c))
+    if (conn_unsent(c) > conn_out_limit(c))
         c->choked = true;
 }
 
@@ -290,7 +223,7 @@ static void on_partial(struct io_timer *t)
         return;
     if (io_now(io) - c->partial_since >= LIMIT_CONN_PARTIAL_NS) {
         if (c->partial_bytes < PARTIAL_PROGRESS) {
-            end_later(c, ERR_TIMEOUT);
+            conn_end_later(c, ERR_TIMEOUT);
             return;
         }
         c->partial_since = io_now(io);
@@ -322,7 +255,7 @@ static void take(struct conn *c, struct slice data)
 }
 
 /* Goes on after a stop: first with what is in `in`. */
-static void go_on(struct conn *c)
+void conn_go_on(struct conn *c)
 {
     if (stopped(c))
         return;
@@ -368,13 +301,13 @@ struct buf *conn_out(struct conn *c)
 
 static void unchoke_if_drained(struct conn *c)
 {
-    if (c->choked && conn_unsent(c) <= out_limit(c) / 2) {
+    if (c->choked && conn_unsent(c) <= conn_out_limit(c) / 2) {
         c->choked = false;
         schedule(c);
     }
 }
 
-static void flush_one(struct conn *c)
+void conn_flush(struct conn *c)
 {
     conn_count(c);
     choke_if_full(c);
@@ -386,13 +319,6 @@ static void flush_one(struct conn *c)
     c->out = b;
     c->send_since = io_now(c->set->io);
     io_sock_send(c->sock, buf_slice(&c->sending));
-}
-
-void conn_set_flush(struct conn_set *cs)
-{
-    struct list *item;
-    while ((item = list_pop_front(&cs->dirty)) != NULL)
-        flush_one(CONTAINER_OF(item, struct conn, dirty));
 }
 
 /* ---- callbacks of the socket ---- */
@@ -409,7 +335,7 @@ static void on_sock_end(void *arg, enum err why)
     struct conn *c = arg;
     if (!c->ending && !c->closing)
         c->why = why;
-    finish(c);
+    conn_finish(c);
 }
 
 static void on_sock_sent(void *arg)
@@ -420,7 +346,7 @@ static void on_sock_sent(void *arg)
     if (c->out.n > 0)
         mark_dirty(c);
     else if (c->closing)
-        end_later(c, c->why);
+        conn_end_later(c, c->why);
     unchoke_if_drained(c);
 }
 
@@ -443,96 +369,7 @@ static const struct io_sock_ops sock_ops = {
     .on_connected = on_sock_connected,
 };
 
-/* ---- the set ---- */
-
-static void on_todo(struct io_timer *t)
-{
-    struct conn_set *cs = CONTAINER_OF(t, struct conn_set, timer);
-    struct list now, *item;
-    list_init(&now);
-    list_splice(&now, &cs->todo);
-    while ((item = list_pop_front(&now)) != NULL) {
-        struct conn *c = CONTAINER_OF(item, struct conn, todo);
-        if (c->ending)
-            finish(c);
-        else
-            go_on(c);
-    }
-}
-
-/* Begun at `since`, and not done for longer than `n` bytes may take. */
-static bool is_slow(const struct conn_set *cs, uint64_t since, size_t n)
-{
-    uint64_t grace = cs->held > 2 * cs->bound ? CROWD_HASTE_NS : CROWD_GRACE_NS;
-    return n > 0 && io_now(cs->io) - since > grace + n / (4 * KIB) * (NS_PER_S / KIB);
-}
-
-static void on_watch(struct io_timer *t)
-{
-    struct conn_set *cs = CONTAINER_OF(t, struct conn_set, watch);
-    if (!crowded(cs))
-        return;
-    LIST_FOR(item, &cs->all)
-    {
-        struct conn *c = CONTAINER_OF(item, struct conn, link);
-        bool slow = is_slow(cs, c->send_since, c->sending.n) ||
-                    (c->partial_since != 0 && is_slow(cs, c->partial_since, c->in.n));
-        if (slow && c->detached == NULL)
-            end_later(c, ERR_TIMEOUT);
-    }
-    io_timer_set(cs->io, t, io_now(cs->io) + CROWD_WATCH_NS);
-}
-
-struct conn_set *conn_set_create(struct io *io)
-{
-    struct conn_set *cs = mem_zalloc(sizeof *cs);
-    cs->io = io;
-    cs->bound = LIMIT_CONNS_HELD;
-    cs->timer.fn = on_todo;
-    cs->watch.fn = on_watch;
-    list_init(&cs->all);
-    list_init(&cs->dirty);
-    list_init(&cs->todo);
-    return cs;
-}
-
-void conn_set_destroy(struct conn_set *cs)
-{
-    struct list *item;
-    if (cs == NULL)
-        return;
-    while ((item = list_first(&cs->all)) != NULL) {
-        struct conn *c = CONTAINER_OF(item, struct conn, link);
-        if (c->detached != NULL) {
-            c->ending = true;
-            release(c);
-            c->detached(c->detached_arg, -1, slice_of(NULL, 0));
-            conn_free(c);
-            continue;
-        }
-        if (!c->ending && !c->closing)
-            c->why = ERR_CLOSED;
-        finish(c);
-    }
-    io_timer_cancel(cs->io, &cs->timer);
-    io_timer_cancel(cs->io, &cs->watch);
-    free(cs);
-}
-
-unsigned conn_set_count(const struct conn_set *cs)
-{
-    return cs->count;
-}
-
-size_t conn_set_held(const struct conn_set *cs)
-{
-    return cs->held;
-}
-
-void conn_set_bound(struct conn_set *cs, size_t bytes)
-{
-    cs->bound = bytes;
-}
+/* ---- coming and going ---- */
 
 static struct conn *conn_new(struct conn_set *cs, const struct conn_ops *ops, void *arg)
 {
@@ -556,7 +393,7 @@ enum err conn_adopt(struct conn_set *cs, int handle, const struct conn_ops *ops,
     enum err e = io_sock_adopt(cs->io, handle, &sock_ops, c, &c->sock);
     if (e != ERR_OK) {
         c->sock = NULL;
-        release(c);
+        conn_release(c);
         conn_free(c);
         return e;
     }
@@ -577,7 +414,7 @@ static void on_sock_detached(void *arg, int handle)
 {
     struct conn *c = arg;
     c->sock = NULL; /* gone with this call */
-    release(c);
+    conn_release(c);
     c->detached(c->detached_arg, handle, buf_slice(&c->in));
     conn_free(c);
 }

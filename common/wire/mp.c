@@ -153,24 +153,24 @@ uint64_t mp_get_uint(struct mp_reader *r)
     return h.value;
 }
 
-uint32_t mp_get_u32(struct mp_reader *r)
+uint64_t mp_get_upto(struct mp_reader *r, uint64_t max)
 {
     uint64_t v = mp_get_uint(r);
-    if (v > UINT32_MAX) {
+    if (v > max) {
         r->bad = true;
         return 0;
     }
-    return (uint32_t)v;
+    return v;
+}
+
+uint32_t mp_get_u32(struct mp_reader *r)
+{
+    return (uint32_t)mp_get_upto(r, UINT32_MAX);
 }
 
 uint16_t mp_get_u16(struct mp_reader *r)
 {
-    uint64_t v = mp_get_uint(r);
-    if (v > UINT16_MAX) {
-        r->bad = true;
-        return 0;
-    }
-    return (uint16_t)v;
+    return (uint16_t)mp_get_upto(r, UINT16_MAX);
 }
 
 int64_t mp_get_int(struct mp_reader *r)
@@ -263,4 +263,30 @@ void mp_get_cstr(struct mp_reader *r, char *out, size_t cap)
     if (s.n)
         memcpy(out, s.p, s.n);
     out[s.n] = '\0';
+}
+
+void mp_get_id(struct mp_reader *r, uint8_t out[16])
+{
+    struct slice s = mp_get_bytes(r);
+    if (s.n != 16) {
+        r->bad = true;
+        return;
+    }
+    memcpy(out, s.p, 16);
+}
+
+uint32_t mp_get_tuple(struct mp_reader *r, uint32_t least)
+{
+    uint32_t n = mp_get_array(r);
+    if (n < least) {
+        r->bad = true;
+        return 0;
+    }
+    return n - least;
+}
+
+void mp_skip_n(struct mp_reader *r, uint32_t n)
+{
+    for (; n > 0 && !r->bad; n--)
+        mp_skip(r);
 }

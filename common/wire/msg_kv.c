@@ -4,21 +4,10 @@
 #include "common/wire/mp.h"
 #include "common/wire/rpc.h"
 
-static bool key_is(struct slice key, const char *name)
-{
-    return slice_eq(key, slice_str(name));
-}
-
 /* Outputs are untouched on failure, so every decoder fills a local and copies it at the end. */
 static enum err done(const struct mp_reader *r)
 {
     return r->bad || r->left.n != 0 ? ERR_BAD_REQUEST : ERR_OK;
-}
-
-static void put_named_uint(struct buf *b, const char *name, uint64_t v)
-{
-    mp_put_str(b, name);
-    mp_put_uint(b, v);
 }
 
 /* ---- requests ---- */
@@ -165,13 +154,13 @@ static void read_op(struct mp_reader *r, struct msg_kv_request *op)
     uint32_t n = mp_get_array(r);
     struct slice name = mp_get_str(r);
     *op = (struct msg_kv_request){0};
-    if (key_is(name, "put"))
+    if (mp_key_is(name, "put"))
         op->method = KV_METHOD_PUT;
-    else if (key_is(name, "delete"))
+    else if (mp_key_is(name, "delete"))
         op->method = KV_METHOD_DELETE;
-    else if (key_is(name, "incr"))
+    else if (mp_key_is(name, "incr"))
         op->method = KV_METHOD_INCR;
-    else if (key_is(name, "touch"))
+    else if (mp_key_is(name, "touch"))
         op->method = KV_METHOD_TOUCH;
     else
         r->bad = true;
@@ -255,7 +244,7 @@ static void put_options(struct buf *b, const struct msg_kv_request *q)
     mp_put_map(b, n);
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
         if (plain[i].value)
-            put_named_uint(b, plain[i].name, plain[i].value);
+            mp_put_pair(b, plain[i].name, plain[i].value);
     if (epoch) {
         mp_put_str(b, "ep");
         mp_put_array(b, 2);
@@ -263,21 +252,17 @@ static void put_options(struct buf *b, const struct msg_kv_request *q)
         mp_put_uint(b, q->epoch_members);
     }
     if (q->has_if_version)
-        put_named_uint(b, "ifv", q->if_version);
+        mp_put_pair(b, "ifv", q->if_version);
     if (q->has_ttl)
-        put_named_uint(b, "ttl", q->ttl_ms);
+        mp_put_pair(b, "ttl", q->ttl_ms);
     if (q->session.id.n) {
         mp_put_str(b, "sid");
         mp_put_bin(b, q->session.id);
     }
-    if (q->if_absent) {
-        mp_put_str(b, "ifa");
-        mp_put_bool(b, true);
-    }
-    if (q->all) {
-        mp_put_str(b, "all");
-        mp_put_bool(b, true);
-    }
+    if (q->if_absent)
+        mp_put_pair_bool(b, "ifa", true);
+    if (q->all)
+        mp_put_pair_bool(b, "all", true);
 }
 
 static bool has_options(const struct msg_kv_request *q)
@@ -328,11 +313,11 @@ static void put_extra(struct buf *b, bool has_ttl, uint64_t ttl_ms, struct msg_k
 {
     mp_put_map(b, 0u + has_ttl + (extra.at != 0) + (extra.time_ms != 0));
     if (has_ttl)
-        put_named_uint(b, "ttl", ttl_ms);
+        mp_put_pair(b, "ttl", ttl_ms);
     if (extra.at)
-        put_named_uint(b, "at", extra.at);
+        mp_put_pair(b, "at", extra.at);
     if (extra.time_ms)
-        put_named_uint(b, "time", extra.time_ms);
+        mp_put_pair(b, "time", extra.time_ms);
 }
 
 void msg_kv_put_get_result(struct buf *b, uint32_t msgid, const struct msg_kv_result *r)
@@ -365,12 +350,12 @@ static void read_extra(struct mp_reader *r, struct msg_kv_result *v, struct msg_
 {
     for (uint32_t n = mp_get_map(r); n > 0 && !r->bad; n--) {
         struct slice key = mp_get_str(r);
-        if (key_is(key, "ttl")) {
+        if (mp_key_is(key, "ttl")) {
             v->has_ttl = true;
             v->ttl_ms = mp_get_uint(r);
-        } else if (key_is(key, "at")) {
+        } else if (mp_key_is(key, "at")) {
             extra->at = mp_get_uint(r);
-        } else if (key_is(key, "time")) {
+        } else if (mp_key_is(key, "time")) {
             extra->time_ms = mp_get_uint(r);
         } else {
             mp_skip(r);
@@ -498,11 +483,11 @@ enum err msg_hello_decode(struct slice params, struct msg_hello *out)
         return ERR_BAD_REQUEST;
     for (uint32_t n = mp_get_map(&r); n > 0 && !r.bad; n--) {
         struct slice key = mp_get_str(&r);
-        if (key_is(key, "proto")) {
+        if (mp_key_is(key, "proto")) {
             h.proto = mp_get_u32(&r);
-        } else if (key_is(key, "client")) {
+        } else if (mp_key_is(key, "client")) {
             mp_get_cstr(&r, h.client, sizeof(h.client));
-        } else if (key_is(key, "core")) {
+        } else if (mp_key_is(key, "core")) {
             h.has_core = !mp_get_nil(&r);
             h.core = h.has_core ? mp_get_u32(&r) : 0;
         } else {
@@ -520,64 +505,54 @@ void msg_hello_encode(struct buf *b, uint32_t msgid, const struct msg_hello *h)
     rpc_put_request(b, msgid, "sys.hello");
     mp_put_array(b, 1);
     mp_put_map(b, 2u + h->has_core);
-    mp_put_str(b, "proto");
-    mp_put_uint(b, h->proto);
-    mp_put_str(b, "client");
-    mp_put_str(b, h->client);
-    if (h->has_core) {
-        mp_put_str(b, "core");
-        mp_put_uint(b, h->core);
-    }
+    mp_put_pair(b, "proto", h->proto);
+    mp_put_pair_str(b, "client", h->client);
+    if (h->has_core)
+        mp_put_pair(b, "core", h->core);
 }
 
 void msg_hello_reply_encode(struct buf *b, uint32_t msgid, const struct msg_hello_reply *h)
 {
     rpc_put_result(b, msgid);
     mp_put_map(b, 11);
-    put_named_uint(b, "proto", h->proto);
+    mp_put_pair(b, "proto", h->proto);
     mp_put_str(b, "cluster");
     mp_put_bin(b, slice_of(h->cluster, sizeof(h->cluster)));
-    put_named_uint(b, "node", h->node);
-    mp_put_str(b, "name");
-    mp_put_str(b, h->name);
-    put_named_uint(b, "cores", h->cores);
-    put_named_uint(b, "core", h->core);
-    put_named_uint(b, "key_max", h->key_max);
-    put_named_uint(b, "value_max", h->value_max);
-    put_named_uint(b, "time", h->time_ms);
-    put_named_uint(b, "retain", h->retain_ms);
-    mp_put_str(b, "zone");
-    mp_put_str(b, h->zone);
+    mp_put_pair(b, "node", h->node);
+    mp_put_pair_str(b, "name", h->name);
+    mp_put_pair(b, "cores", h->cores);
+    mp_put_pair(b, "core", h->core);
+    mp_put_pair(b, "key_max", h->key_max);
+    mp_put_pair(b, "value_max", h->value_max);
+    mp_put_pair(b, "time", h->time_ms);
+    mp_put_pair(b, "retain", h->retain_ms);
+    mp_put_pair_str(b, "zone", h->zone);
 }
 
 static void read_hello_reply_field(struct mp_reader *r, struct msg_hello_reply *h)
 {
     struct slice key = mp_get_str(r);
-    if (key_is(key, "proto")) {
+    if (mp_key_is(key, "proto")) {
         h->proto = mp_get_u32(r);
-    } else if (key_is(key, "cluster")) {
-        struct slice id = mp_get_bytes(r);
-        if (id.n != sizeof(h->cluster))
-            r->bad = true;
-        else
-            memcpy(h->cluster, id.p, id.n);
-    } else if (key_is(key, "node")) {
+    } else if (mp_key_is(key, "cluster")) {
+        mp_get_id(r, h->cluster);
+    } else if (mp_key_is(key, "node")) {
         h->node = mp_get_u32(r);
-    } else if (key_is(key, "name")) {
+    } else if (mp_key_is(key, "name")) {
         mp_get_cstr(r, h->name, sizeof(h->name));
-    } else if (key_is(key, "cores")) {
+    } else if (mp_key_is(key, "cores")) {
         h->cores = mp_get_u32(r);
-    } else if (key_is(key, "core")) {
+    } else if (mp_key_is(key, "core")) {
         h->core = mp_get_u32(r);
-    } else if (key_is(key, "key_max")) {
+    } else if (mp_key_is(key, "key_max")) {
         h->key_max = mp_get_uint(r);
-    } else if (key_is(key, "value_max")) {
+    } else if (mp_key_is(key, "value_max")) {
         h->value_max = mp_get_uint(r);
-    } else if (key_is(key, "time")) {
+    } else if (mp_key_is(key, "time")) {
         h->time_ms = mp_get_uint(r);
-    } else if (key_is(key, "retain")) {
+    } else if (mp_key_is(key, "retain")) {
         h->retain_ms = mp_get_uint(r);
-    } else if (key_is(key, "zone")) {
+    } else if (mp_key_is(key, "zone")) {
         mp_get_cstr(r, h->zone, sizeof(h->zone));
     } else {
         mp_skip(r);

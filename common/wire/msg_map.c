@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "common/base/mem.h"
-#include "common/wire/mp.h"
 
 /* Fields of the inner arrays that this version writes and needs. */
 #define SHARD_FIELDS 6u
@@ -13,15 +12,20 @@
 
 /* ---- writing ---- */
 
-static void put_shard(struct buf *b, const struct shard_desc *s)
+void msg_map_put_epoch(struct buf *b, struct shard_epoch e)
+{
+    mp_put_array(b, 2);
+    mp_put_uint(b, e.range);
+    mp_put_uint(b, e.members);
+}
+
+void msg_map_put_shard(struct buf *b, const struct shard_desc *s)
 {
     mp_put_array(b, SHARD_FIELDS);
     mp_put_uint(b, s->group);
     mp_put_uint(b, s->first_slot);
     mp_put_uint(b, s->last_slot);
-    mp_put_array(b, 2);
-    mp_put_uint(b, s->epoch.range);
-    mp_put_uint(b, s->epoch.members);
+    msg_map_put_epoch(b, s->epoch);
     mp_put_uint(b, s->leader);
     mp_put_array(b, s->n_replicas);
     for (uint32_t i = 0; i < s->n_replicas; i++) {
@@ -49,12 +53,11 @@ void msg_map_encode(struct buf *b, const struct shard_map *m)
     mp_put_map(b, 4);
     mp_put_str(b, "cluster");
     mp_put_bin(b, slice_of(m->cluster, sizeof(m->cluster)));
-    mp_put_str(b, "version");
-    mp_put_uint(b, m->version);
+    mp_put_pair(b, "version", m->version);
     mp_put_str(b, "shards");
     mp_put_array(b, m->n_shards);
     for (uint32_t i = 0; i < m->n_shards; i++)
-        put_shard(b, &m->shards[i]);
+        msg_map_put_shard(b, &m->shards[i]);
     mp_put_str(b, "nodes");
     mp_put_array(b, m->n_nodes);
     for (uint32_t i = 0; i < m->n_nodes; i++)
@@ -63,50 +66,30 @@ void msg_map_encode(struct buf *b, const struct shard_map *m)
 
 /* ---- reading ---- */
 
-/* Opens an inner array of at least `need` fields; gives how many unknown ones trail. */
-static uint32_t open_fields(struct mp_reader *r, uint32_t need)
+void msg_map_get_epoch(struct mp_reader *r, struct shard_epoch *e)
 {
-    uint32_t n = mp_get_array(r);
-    if (n < need) {
-        r->bad = true;
-        return 0;
-    }
-    return n - need;
-}
-
-static void skip_fields(struct mp_reader *r, uint32_t n)
-{
-    for (; n > 0 && !r->bad; n--)
-        mp_skip(r);
-}
-
-static void read_epoch(struct mp_reader *r, struct shard_epoch *e)
-{
-    uint32_t more = open_fields(r, 2);
+    uint32_t more = mp_get_tuple(r, 2);
     e->range = mp_get_u32(r);
     e->members = mp_get_u32(r);
-    skip_fields(r, more);
+    mp_skip_n(r, more);
 }
 
 static void read_replica(struct mp_reader *r, struct shard_replica *p)
 {
-    uint32_t more = open_fields(r, REPLICA_FIELDS);
+    uint32_t more = mp_get_tuple(r, REPLICA_FIELDS);
     p->replica = mp_get_uint(r);
     p->node = mp_get_u32(r);
-    uint64_t role = mp_get_uint(r);
-    if (role > ROLE_MAX)
-        r->bad = true;
-    p->role = (uint8_t)role;
-    skip_fields(r, more);
+    p->role = (uint8_t)mp_get_upto(r, ROLE_MAX);
+    mp_skip_n(r, more);
 }
 
-static void read_shard(struct mp_reader *r, struct shard_desc *s)
+void msg_map_get_shard(struct mp_reader *r, struct shard_desc *s)
 {
-    uint32_t more = open_fields(r, SHARD_FIELDS);
+    uint32_t more = mp_get_tuple(r, SHARD_FIELDS);
     s->group = mp_get_uint(r);
     s->first_slot = mp_get_u16(r);
     s->last_slot = mp_get_u16(r);
-    read_epoch(r, &s->epoch);
+    msg_map_get_epoch(r, &s->epoch);
     s->leader = mp_get_uint(r);
     s->n_replicas = mp_get_array(r);
     if (s->first_slot > s->last_slot || s->last_slot >= LIMIT_SLOTS ||
@@ -116,12 +99,12 @@ static void read_shard(struct mp_reader *r, struct shard_desc *s)
     }
     for (uint32_t i = 0; i < s->n_replicas; i++)
         read_replica(r, &s->replica[i]);
-    skip_fields(r, more);
+    mp_skip_n(r, more);
 }
 
 static void read_node(struct mp_reader *r, struct shard_node *n)
 {
-    uint32_t more = open_fields(r, NODE_FIELDS);
+    uint32_t more = mp_get_tuple(r, NODE_FIELDS);
     n->node = mp_get_u32(r);
     mp_get_cstr(r, n->name, sizeof(n->name));
     mp_get_cstr(r, n->zone, sizeof(n->zone));
@@ -129,7 +112,7 @@ static void read_node(struct mp_reader *r, struct shard_node *n)
     mp_get_cstr(r, n->client_addr, sizeof(n->client_addr));
     mp_get_cstr(r, n->peer_addr, sizeof(n->peer_addr));
     n->cores = mp_get_u16(r);
-    skip_fields(r, more);
+    mp_skip_n(r, more);
 }
 
 static void read_shards(struct mp_reader *r, struct shard_map *m)
@@ -142,7 +125,7 @@ static void read_shards(struct mp_reader *r, struct shard_map *m)
     m->shards = mem_zalloc(n * sizeof(*m->shards));
     for (; m->n_shards < n && !r->bad; m->n_shards++) {
         struct shard_desc *s = &m->shards[m->n_shards];
-        read_shard(r, s);
+        msg_map_get_shard(r, s);
         if (m->n_shards && s->first_slot <= s[-1].last_slot) /* out of order or overlapping */
             r->bad = true;
     }
@@ -164,16 +147,6 @@ static void read_nodes(struct mp_reader *r, struct shard_map *m)
     }
 }
 
-static void read_cluster(struct mp_reader *r, uint8_t out[16])
-{
-    struct slice id = mp_get_bytes(r);
-    if (id.n != 16) {
-        r->bad = true;
-        return;
-    }
-    memcpy(out, id.p, 16);
-}
-
 enum err msg_map_decode(struct slice raw, struct shard_map *out)
 {
     struct mp_reader r = mp_reader_of(raw);
@@ -182,14 +155,14 @@ enum err msg_map_decode(struct slice raw, struct shard_map *out)
     shard_map_init(&m);
     for (uint32_t n = mp_get_map(&r); n > 0 && !r.bad; n--) {
         struct slice key = mp_get_str(&r);
-        if (slice_eq(key, slice_str("cluster"))) {
-            read_cluster(&r, m.cluster);
-        } else if (slice_eq(key, slice_str("version"))) {
+        if (mp_key_is(key, "cluster")) {
+            mp_get_id(&r, m.cluster);
+        } else if (mp_key_is(key, "version")) {
             m.version = mp_get_uint(&r);
             has_version = true;
-        } else if (slice_eq(key, slice_str("shards"))) {
+        } else if (mp_key_is(key, "shards")) {
             read_shards(&r, &m);
-        } else if (slice_eq(key, slice_str("nodes"))) {
+        } else if (mp_key_is(key, "nodes")) {
             read_nodes(&r, &m);
         } else {
             mp_skip(&r);

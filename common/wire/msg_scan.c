@@ -30,23 +30,20 @@ void msg_scan_encode(struct buf *b, uint32_t msgid, const struct msg_scan_reques
     mp_put_uint(b, q->last_slot);
     put_after(b, q->has_after, q->after);
     mp_put_map(b, 3);
-    mp_put_str(b, "max");
-    mp_put_uint(b, q->max_bytes);
-    mp_put_str(b, "grp");
-    mp_put_uint(b, q->group);
-    mp_put_str(b, "pos");
-    mp_put_uint(b, q->position);
+    mp_put_pair(b, "max", q->max_bytes);
+    mp_put_pair(b, "grp", q->group);
+    mp_put_pair(b, "pos", q->position);
 }
 
 static void get_options(struct mp_reader *r, struct msg_scan_request *q)
 {
     for (uint32_t n = mp_get_map(r); n > 0 && !r->bad; n--) {
         struct slice name = mp_get_str(r);
-        if (slice_eq(name, slice_str("max")))
+        if (mp_key_is(name, "max"))
             q->max_bytes = mp_get_uint(r);
-        else if (slice_eq(name, slice_str("grp")))
+        else if (mp_key_is(name, "grp"))
             q->group = mp_get_uint(r);
-        else if (slice_eq(name, slice_str("pos")))
+        else if (mp_key_is(name, "pos"))
             q->position = mp_get_uint(r);
         else
             mp_skip(r);

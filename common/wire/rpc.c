@@ -87,30 +87,25 @@ static void rpc_copy_text(struct slice s, char *out, size_t cap)
     out[n] = '\0';
 }
 
-static bool key_is(struct slice key, const char *name)
-{
-    return slice_eq(key, slice_str(name));
-}
-
 static void rpc_read_hint(struct mp_reader *r, struct rpc_error *e)
 {
     struct slice key = mp_get_str(r);
-    if (key_is(key, "leader")) {
+    if (mp_key_is(key, "leader")) {
         e->leader = mp_get_u32(r);
-    } else if (key_is(key, "retry_ms")) {
+    } else if (mp_key_is(key, "retry_ms")) {
         e->retry_ms = mp_get_uint(r);
-    } else if (key_is(key, "epoch")) {
+    } else if (mp_key_is(key, "epoch")) {
         if (mp_get_array(r) != 2)
             r->bad = true;
         e->epoch_range = mp_get_u32(r);
         e->epoch_members = mp_get_u32(r);
-    } else if (key_is(key, "ver")) {
+    } else if (mp_key_is(key, "ver")) {
         e->version = mp_get_uint(r);
-    } else if (key_is(key, "at")) {
+    } else if (mp_key_is(key, "at")) {
         e->at = mp_get_uint(r);
-    } else if (key_is(key, "time")) {
+    } else if (mp_key_is(key, "time")) {
         e->time_ms = mp_get_uint(r);
-    } else if (key_is(key, "map")) {
+    } else if (mp_key_is(key, "map")) {
         e->map = mp_get_raw(r);
     } else {
         mp_skip(r);
@@ -169,32 +164,22 @@ static void rpc_put_hints(struct buf *b, const struct rpc_error *e)
     bool epoch = e->epoch_range || e->epoch_members;
     mp_put_map(b, 0u + (e->leader != 0) + (e->retry_ms != 0) + epoch + (e->map.n != 0) +
                       (e->version != 0) + (e->at != 0) + (e->time_ms != 0));
-    if (e->leader) {
-        mp_put_str(b, "leader");
-        mp_put_uint(b, e->leader);
-    }
-    if (e->retry_ms) {
-        mp_put_str(b, "retry_ms");
-        mp_put_uint(b, e->retry_ms);
-    }
+    if (e->leader)
+        mp_put_pair(b, "leader", e->leader);
+    if (e->retry_ms)
+        mp_put_pair(b, "retry_ms", e->retry_ms);
     if (epoch) {
         mp_put_str(b, "epoch");
         mp_put_array(b, 2);
         mp_put_uint(b, e->epoch_range);
         mp_put_uint(b, e->epoch_members);
     }
-    if (e->version) {
-        mp_put_str(b, "ver");
-        mp_put_uint(b, e->version);
-    }
-    if (e->at) {
-        mp_put_str(b, "at");
-        mp_put_uint(b, e->at);
-    }
-    if (e->time_ms) {
-        mp_put_str(b, "time");
-        mp_put_uint(b, e->time_ms);
-    }
+    if (e->version)
+        mp_put_pair(b, "ver", e->version);
+    if (e->at)
+        mp_put_pair(b, "at", e->at);
+    if (e->time_ms)
+        mp_put_pair(b, "time", e->time_ms);
     if (e->map.n) {
         mp_put_str(b, "map");
         buf_append(b, e->map.p, e->map.n);
@@ -222,4 +207,15 @@ void rpc_put_error_simple(struct buf *b, uint32_t msgid, enum err err, const cha
     if (text)
         rpc_copy_text(slice_str(text), e.text, sizeof(e.text));
     rpc_put_error(b, msgid, &e);
+}
+
+uint32_t rpc_open_params(struct mp_reader *r, bool optional)
+{
+    uint32_t n = mp_get_array(r);
+    if (n == 0) {
+        if (!optional)
+            r->bad = true;
+        return 0;
+    }
+    return r->bad ? 0 : mp_get_map(r);
 }

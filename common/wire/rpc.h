@@ -10,6 +10,7 @@
 
 #include "common/base/err.h"
 #include "common/base/slice.h"
+#include "common/wire/mp.h"
 
 #define RPC_PROTOCOL_VERSION 1
 
@@ -56,5 +57,8 @@ void rpc_put_error(struct buf *b, uint32_t msgid, const struct rpc_error *e);
 void rpc_put_error_simple(struct buf *b, uint32_t msgid, enum err e, const char *text);
 /* From rpc_message.error. Malformed ones give ERR_INTERNAL with a text. */
 void rpc_get_error(struct slice raw, struct rpc_error *out);
+
+/* Opens parameters that are one map of options: how many. `optional`: no parameter is 0 of them. */
+uint32_t rpc_open_params(struct mp_reader *r, bool optional);
 
 #endif

@@ -19,6 +19,7 @@
 
 #include "common/base/mem.h"
 #include "common/wire/msg_map.h"
+#include "common/wire/msg_heartbeat.h"
 #include "common/wire/msg_placement.h"
 #include "common/wire/rpc.h"
 #include "placementd/driver.h"

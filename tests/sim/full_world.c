@@ -30,7 +30,6 @@
 #define CLIENT_HOSTS 2u
 #define MAX_CLIENTS 64u
 #define KEYS_MAX 64u
-#define LIN_BUDGET 3000000u
 #define OPERATORS_AT_LEAST 3u
 #define OP_DEADLINE (2 * NS_PER_S)
 
@@ -488,17 +487,7 @@ static void come_to_rest(void)
 
 static void judge(void)
 {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *why = open_memstream(&text, &size);
-    enum lin_verdict v = history_check(&F.history, LIN_BUDGET, why);
-
-    fclose(why);
-    if (v == LIN_BAD)
-        sim_violation("not linearizable: %s", text);
-    if (v == LIN_UNDECIDED)
-        printf("note: %s", text);
-    free(text);
+    world_judge(&F.history);
     sim_merge_judge();
     sim_count_judge(live());
     if (live() || !may_be_damaged(F.s))

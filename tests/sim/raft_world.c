@@ -16,7 +16,6 @@
 #include "tests/sim/world.h"
 
 #define MAX_CLIENTS 64u
-#define LIN_BUDGET 3000000u
 
 struct client {
     struct sim_event event; /* next operation, or the patience's end */
@@ -290,21 +289,6 @@ static void member(void)
 
 /* ---- judgement ---- */
 
-static void judge_history(void)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *why = open_memstream(&text, &size);
-    enum lin_verdict v = history_check(&W.history, LIN_BUDGET, why);
-
-    fclose(why);
-    if (v == LIN_BAD)
-        sim_violation("not linearizable: %s", text);
-    if (v == LIN_UNDECIDED)
-        printf("note: %s", text);
-    free(text);
-}
-
 /* All members of the leader's configuration must have got everything. */
 static void judge_equal(void)
 {
@@ -374,6 +358,6 @@ void raft_world_run(const struct scenario *s, struct world_result *out)
     sim_run(sim_now() + 3 * NS_PER_S);
     if (live())
         judge_equal();
-    judge_history();
+    world_judge(&W.history);
     world_collect(&W.history, out);
 }

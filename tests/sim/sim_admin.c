@@ -97,16 +97,14 @@ static void put_text(struct buf *b, const char *name, const char *value)
 {
     if (!value[0])
         return;
-    mp_put_str(b, name);
-    mp_put_str(b, value);
+    mp_put_pair_str(b, name, value);
 }
 
 static void put_number(struct buf *b, const char *name, uint64_t value, bool there)
 {
     if (!there)
         return;
-    mp_put_str(b, name);
-    mp_put_uint(b, value);
+    mp_put_pair(b, name, value);
 }
 
 static void put_ask(const struct sim_ask *q, struct buf *b)
@@ -128,10 +126,8 @@ static void put_ask(const struct sim_ask *q, struct buf *b)
     put_number(b, "id", q->id, q->id);
     put_number(b, "slot", q->slot, q->slot);
     put_number(b, "for_ms", q->for_ms, q->has_for);
-    if (q->all) {
-        mp_put_str(b, "all");
-        mp_put_bool(b, true);
-    }
+    if (q->all)
+        mp_put_pair_bool(b, "all", true);
 }
 
 static void on_tick(struct io_timer *t)

@@ -13,7 +13,7 @@
 #include "common/base/limits.h"
 #include "common/base/mem.h"
 #include "common/io/fs.h"
-#include "shardd/engine.h"
+#include "shardd/engine_batch.h"
 #include "shardd/engine_key.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_engine.h"
@@ -48,13 +48,6 @@ struct engine_db {
     uint64_t time_ms;                   /* engine_set_time() */
     bool broken;
 };
-
-struct engine_batch {
-    struct buf ops; /* u8 kind, u32 key, u32 value, bytes */
-    unsigned n;
-};
-
-enum op_kind { OP_PUT, OP_DELETE, OP_DELETE_RANGE };
 
 /* ---- pairs ---- */
 
@@ -288,87 +281,7 @@ enum err engine_remove(struct engine *e, const char *path)
     return fs_rmdir_all(path);
 }
 
-/* ---- batches ---- */
-
-struct engine_batch *engine_batch_create(void)
-{
-    return mem_zalloc(sizeof(struct engine_batch));
-}
-
-void engine_batch_destroy(struct engine_batch *b)
-{
-    if (!b)
-        return;
-    buf_close(&b->ops);
-    free(b);
-}
-
-void engine_batch_clear(struct engine_batch *b)
-{
-    buf_clear(&b->ops);
-    b->n = 0;
-}
-
-static void batch_add(struct engine_batch *b, enum op_kind kind, struct slice key,
-                      struct slice head, struct slice body)
-{
-    buf_u8(&b->ops, (uint8_t)kind);
-    buf_u32(&b->ops, (uint32_t)key.n);
-    buf_u32(&b->ops, (uint32_t)(head.n + body.n));
-    buf_append(&b->ops, key.p, key.n);
-    buf_append(&b->ops, head.p, head.n);
-    buf_append(&b->ops, body.p, body.n);
-    b->n++;
-}
-
-void engine_batch_put(struct engine_batch *b, struct slice key, struct slice value)
-{
-    batch_add(b, OP_PUT, key, value, slice_of(NULL, 0));
-}
-
-void engine_batch_put2(struct engine_batch *b, struct slice key, struct slice head,
-                       struct slice body)
-{
-    batch_add(b, OP_PUT, key, head, body);
-}
-
-void engine_batch_delete(struct engine_batch *b, struct slice key)
-{
-    batch_add(b, OP_DELETE, key, slice_of(NULL, 0), slice_of(NULL, 0));
-}
-
-void engine_batch_delete_range(struct engine_batch *b, struct slice from, struct slice to)
-{
-    batch_add(b, OP_DELETE_RANGE, from, to, slice_of(NULL, 0));
-}
-
-/* Order of keys: bytewise. */
-static int key_cmp(struct slice a, struct slice b)
-{
-    int order = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
-    return order != 0 ? order : (a.n > b.n) - (a.n < b.n);
-}
-
-uint64_t engine_batch_copy(const struct engine_batch *from, struct slice first, struct slice end,
-                           struct engine_batch *to)
-{
-    struct cursor c = cursor_of(buf_slice(&from->ops));
-    size_t before = to->ops.n;
-
-    for (unsigned i = 0; i < from->n; i++) {
-        enum op_kind kind = (enum op_kind)cursor_u8(&c);
-        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
-        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
-        if (kind != OP_DELETE_RANGE && key_cmp(key, first) >= 0 && key_cmp(key, end) < 0)
-            batch_add(to, kind, key, value, slice_of(NULL, 0));
-    }
-    return to->ops.n - before;
-}
-
-unsigned engine_batch_count(const struct engine_batch *b)
-{
-    return b->n;
-}
+/* ---- writes ---- */
 
 enum err engine_write(struct engine_db *db, struct engine_batch *b)
 {
@@ -377,20 +290,18 @@ enum err engine_write(struct engine_db *db, struct engine_batch *b)
     if (db->broken)
         return ERR_IO;
     while (c.left.n > 0) {
-        uint8_t kind = cursor_u8(&c);
-        uint32_t key_n = cursor_u32(&c), value_n = cursor_u32(&c);
-        struct slice key = cursor_bytes(&c, key_n), value = cursor_bytes(&c, value_n);
+        struct engine_op op = engine_op_next(&c);
         size_t at;
         CHECK(!c.bad);
-        if (kind == OP_PUT) {
-            pairs_put(&db->now, key, value);
-        } else if (kind == OP_DELETE) {
-            at = pairs_at(&db->now, key);
-            if (at < db->now.n && key_order(&db->now.e[at], key) == 0)
+        if (op.kind == ENGINE_OP_PUT) {
+            pairs_put(&db->now, op.key, op.value);
+        } else if (op.kind == ENGINE_OP_DELETE) {
+            at = pairs_at(&db->now, op.key);
+            if (at < db->now.n && key_order(&db->now.e[at], op.key) == 0)
                 pairs_remove(&db->now, at, at + 1);
         } else {
-            size_t to = pairs_at(&db->now, value);
-            at = pairs_at(&db->now, key);
+            size_t to = pairs_at(&db->now, op.value);
+            at = pairs_at(&db->now, op.key);
             if (to > at)
                 pairs_remove(&db->now, at, to);
         }

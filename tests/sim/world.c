@@ -1,8 +1,14 @@
 /* See world.h. */
 #include "tests/sim/world.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "tests/sim/checker_raft.h"
 #include "tests/sim/nemesis.h"
+#include "tests/sim/violation.h"
+
+#define LIN_BUDGET 3000000u /* steps */
 
 void world_collect(const struct history *h, struct world_result *out)
 {
@@ -28,4 +34,19 @@ void world_collect(const struct history *h, struct world_result *out)
         .damaged = nemesis_damaged_in(1, SIM_HOSTS - 1),
         .seconds = (double)sim_now() / 1e9,
     };
+}
+
+void world_judge(const struct history *h)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *why = open_memstream(&text, &size);
+    enum lin_verdict v = history_check(h, LIN_BUDGET, why);
+
+    fclose(why);
+    if (v == LIN_BAD)
+        sim_violation("not linearizable: %s", text);
+    if (v == LIN_UNDECIDED)
+        printf("note: %s", text);
+    free(text);
 }

@@ -24,5 +24,7 @@ void full_world_run(const struct scenario *s, struct world_result *out);
 
 /* What was achieved so far. */
 void world_collect(const struct history *h, struct world_result *out);
+/* A violation, if no order of the operations explains what clients saw. */
+void world_judge(const struct history *h);
 
 #endif

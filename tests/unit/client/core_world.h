@@ -328,4 +328,13 @@ static inline void reply_version(const struct asked *a, uint64_t version)
     feed(a->conn, &b);
 }
 
+/* The first one, once the core has got the map. */
+static inline struct asked first_asked(void)
+{
+    struct asked a;
+    give_map(1);
+    ck_assert(next_asked(100, &a));
+    return a;
+}
+
 #endif

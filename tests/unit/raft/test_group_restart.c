@@ -1,59 +1,6 @@
 /* Restarts of a replica, scripted: within the process and after a crash. What was promised before
- * still binds it, although its record is not durable yet or its segment is gone. One real node
- * (replica 1); the test speaks for the others. */
-#include <check.h>
-
-#include "tests/unit/raft/world.h"
-
-static struct group_msg sent[256];
-static unsigned n_sent;
-static struct group_msg_entry none[GROUP_MSG_ENTRIES];
-static struct node *X = &W.node[1];
-
-static bool capture(const struct packet *p)
-{
-    CHECK(n_sent < 256);
-    CHECK(group_msg_decode(buf_slice(&p->data), &sent[n_sent], none) == ERR_OK);
-    n_sent++;
-    return false;
-}
-
-static unsigned count_sent(uint8_t type, uint64_t to)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < n_sent; i++)
-        n += sent[i].type == type && sent[i].to == to;
-    return n;
-}
-
-static void begin(void)
-{
-    world_init(1);
-    W.filter = capture;
-    n_sent = 0;
-    node_open(X);
-    X->disk =
-        (struct engine){.exists = true, .at = {.index = 1, .term = 1, .conf_index = 1}, .state = 1};
-    X->disk.at.conf = world_conf(3);
-    ck_assert_int_eq(node_start_group(X, true, false), ERR_OK);
-    world_run(5);
-}
-
-/* Speaks as `from`; nothing but this turn happens. */
-static void say(unsigned from, struct group_msg m, const struct group_msg_entry *entries)
-{
-    struct buf b = {0};
-    m.from = from;
-    m.to = 1;
-    group_msg_encode(&m, entries, &b);
-    for (uint32_t i = 0; m.type == MSG_APPEND && i < m.append.n; i++)
-        buf_append(&b, entries[i].payload.p, entries[i].payload.n);
-    W.now += 1000;
-    X->io.now = W.now;
-    ck_assert_int_eq(group_set_receive(X->set, from, GROUP, buf_slice(&b)), ERR_OK);
-    group_set_turn(X->set);
-    buf_close(&b);
-}
+ * still binds it, although its record is not durable yet or its segment is gone. */
+#include "tests/unit/raft/scripted.h"
 
 static struct group_msg ask_vote(uint64_t term, uint64_t last)
 {
@@ -63,25 +10,6 @@ static struct group_msg ask_vote(uint64_t term, uint64_t last)
     m.vote.last_term = term - 1;
     m.vote.disrupt = true;
     return m;
-}
-
-static struct group_msg append(uint64_t term, uint64_t prev, uint64_t prev_term, uint64_t commit,
-                               uint32_t n)
-{
-    struct group_msg m = {.type = MSG_APPEND, .term = term};
-    m.append.prev_index = prev;
-    m.append.prev_term = prev_term;
-    m.append.commit = commit;
-    m.append.n = n;
-    return m;
-}
-
-static const struct group_msg_entry *commands(uint64_t term)
-{
-    static struct group_msg_entry e[16];
-    for (unsigned i = 0; i < 16; i++)
-        e[i] = (struct group_msg_entry){term, LOG_KIND_COMMAND, slice_of("command", 7)};
-    return e;
 }
 
 static void restart_in_process(void)
@@ -104,11 +32,11 @@ static void one_operation(void)
  * not answer sooner than it would have: the process could die, and it could vote for another. */
 START_TEST(a_vote_is_held_across_a_restart)
 {
-    begin();
+    begin(3, 0);
     X->io.stalled = true;
-    say(2, ask_vote(2, 5), none);
+    say_only(2, ask_vote(2, 5), none);
     restart_in_process();
-    say(2, ask_vote(2, 5), none);
+    say_only(2, ask_vote(2, 5), none);
     ck_assert_uint_eq(group_term(X->g), 2);
     ck_assert_uint_eq(count_sent(MSG_VOTE_RESULT, 2), 0);
     X->io.stalled = false;
@@ -122,15 +50,15 @@ END_TEST
 /* The same with an entry before the vote that is durable first. */
 START_TEST(an_entry_does_not_release_a_later_vote)
 {
-    begin();
+    begin(3, 0);
     X->io.stalled = true;
-    say(2, append(2, 1, 1, 1, 1), commands(2));
-    say(3, ask_vote(3, 9), none);
+    say_only(2, append(2, 1, 1, 1, 1), commands(2));
+    say_only(3, ask_vote(3, 9), none);
     restart_in_process();
-    say(3, ask_vote(3, 9), none);
+    say_only(3, ask_vote(3, 9), none);
     one_operation();
     ck_assert_uint_eq(group_log_durable(X->g->log, wal_durable_lsn(group_set_wal(X->set))), 2);
-    say(3, ask_vote(3, 9), none);
+    say_only(3, ask_vote(3, 9), none);
     ck_assert_uint_eq(count_sent(MSG_VOTE_RESULT, 3), 0);
     X->io.stalled = false;
     world_run(5);
@@ -143,10 +71,10 @@ END_TEST
 /* While a snapshot comes in, an old entry that a laggard once wanted is found to be gone. */
 START_TEST(an_old_entry_is_gone_during_an_install)
 {
-    begin();
-    say(2, append(2, 1, 1, 1, 8), commands(2));
+    begin(3, 0);
+    say_only(2, append(2, 1, 1, 1, 8), commands(2));
     world_run(5);
-    say(2, append(2, 9, 2, 9, 0), none);
+    say_only(2, append(2, 9, 2, 9, 0), none);
     world_run(5);
     ck_assert_uint_eq(group_applied(X->g)->index, 9);
     flush(X);
@@ -156,7 +84,7 @@ START_TEST(an_old_entry_is_gone_during_an_install)
     m.install.position = (struct group_position){.index = 50, .term = 2, .conf_index = 1};
     m.install.position.conf = world_conf(3);
     m.install.manifest = slice_of(&X->state, sizeof X->state);
-    say(2, m, none);
+    say_only(2, m, none);
     ck_assert(group_installing(X->g));
     group_on_loaded(X->g, ERR_NOT_FOUND, 3);
     group_set_turn(X->set);
@@ -165,9 +93,9 @@ START_TEST(an_old_entry_is_gone_during_an_install)
     X->install_due = 0;
     group_install_failed(X->g, &X->disk.at);
     group_set_turn(X->set);
-    say(2, append(2, 9, 2, 9, 2), commands(2));
+    say_only(2, append(2, 9, 2, 9, 2), commands(2));
     world_run(5);
-    say(2, append(2, 11, 2, 11, 0), none);
+    say_only(2, append(2, 11, 2, 11, 0), none);
     world_run(5);
     ck_assert_uint_eq(group_applied(X->g)->index, 11);
     ck_assert_msg(!W.violation, "%s", W.violation);
@@ -265,7 +193,7 @@ static void fill_with_another(void)
 /* A log found damaged is refused, and still refused when the damage's segment is long gone. */
 START_TEST(damage_is_not_forgotten)
 {
-    begin();
+    begin(3, 0);
     W.segment = 64 * KIB;
     node_crash(X, true);
     write_nonsense();
@@ -287,8 +215,8 @@ END_TEST
  * ever after. */
 START_TEST(a_log_that_is_given_up)
 {
-    begin();
-    say(2, append(2, 1, 1, 1, 4), commands(2));
+    begin(3, 0);
+    say_only(2, append(2, 1, 1, 1, 4), commands(2));
     world_run(50);
     W.segment = 64 * KIB;
     for (int given_up = 0; given_up < 2; given_up++) {
@@ -326,7 +254,7 @@ START_TEST(kept_by_the_real_segments)
 {
     unsigned segments;
     uint64_t bytes;
-    begin();
+    begin(3, 0);
     node_crash(X, true);
     W.segment = 16 * MIB; /* they have 256 KiB */
     node_open(X);

@@ -1,5 +1,5 @@
 /* snapshot_store.h: the engine is free as soon as the checkpoint is there; the files of one that is
- * dropped are not read on. What receivers see of the store: test_snapshot_stream. */
+ * dropped are not read on. What receivers see of the store: test_snapshot_places. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>

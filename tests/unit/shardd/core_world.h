@@ -320,4 +320,37 @@ static inline struct msg_kv_request get_of(const char *key)
     return (struct msg_kv_request){.method = KV_METHOD_GET, .key = slice_str(key)};
 }
 
+/* ---- what most tests begin and end with ---- */
+
+/* A fresh world whose group has a leader. */
+static inline void world_begin(struct world *w)
+{
+    world_create(w);
+    world_call(w, world_make_group, NULL);
+    world_wait_leader(w);
+}
+
+/* The same, and a client of it. */
+static inline void world_serve(struct world *w, struct client *c)
+{
+    world_begin(w);
+    world_connect(w, c);
+}
+
+static inline void world_end(struct world *w, struct client *c)
+{
+    client_close(c);
+    world_destroy(w);
+}
+
+/* The client connects anew, once `wait` has seen the groups led. */
+static inline void world_restart(struct world *w, struct client *c, void (*wait)(struct world *w))
+{
+    client_close(c);
+    world_close(w);
+    world_open(w);
+    wait(w);
+    world_connect(w, c);
+}
+
 #endif

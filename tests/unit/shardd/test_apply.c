@@ -7,14 +7,10 @@
 #include "shardd/apply.h"
 #include "shardd/engine_key.h"
 #include "common/meta/slot.h"
+#include "tests/unit/shardd/engine_world.h"
 
-static struct engine *engine;
-static struct engine_db *db;
-static struct engine_batch *batch;
 static struct shard shard;
-static struct dedupe *dedupe;
 static uint64_t now = 1000;
-static char path[512];
 
 struct outcome {
     enum err err[16];
@@ -26,26 +22,9 @@ struct outcome {
 
 static void setup(void)
 {
-    char msg[256];
-    const char *tmp = getenv("TEST_TMP");
-    snprintf(path, sizeof path, "%s/db", tmp ? tmp : "/tmp");
-    struct engine_options o = {0};
-    ck_assert_int_eq(engine_create(&o, &engine, msg, sizeof msg), ERR_OK);
-    (void)!engine_remove(engine, path);
-    ck_assert_int_eq(engine_open(engine, path, true, &db, msg, sizeof msg), ERR_OK);
-    batch = engine_batch_create();
-    dedupe = dedupe_create();
+    engine_world_open("db");
     now = 1000;
     shard = (struct shard){.group = 1, .replica = 1, .first_slot = 0, .last_slot = 16383};
-}
-
-static void teardown(void)
-{
-    engine_batch_destroy(batch);
-    dedupe_destroy(dedupe);
-    engine_close(db);
-    (void)!engine_remove(engine, path);
-    engine_destroy(engine);
 }
 
 static void on_result(void *arg, uint32_t i, const struct apply_outcome *r)
@@ -562,7 +541,7 @@ int main(void)
 {
     Suite *s = suite_create("apply");
     TCase *t = tcase_create("all");
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, engine_world_close);
     tcase_add_test(t, versions_grow);
     tcase_add_test(t, conditions_see_earlier_commands);
     tcase_add_test(t, conditions_see_their_own_command);

@@ -12,16 +12,12 @@ static struct client c;
 
 static void setup(void)
 {
-    world_create(&w);
-    world_call(&w, world_make_group, NULL);
-    world_wait_leader(&w);
-    world_connect(&w, &c);
+    world_serve(&w, &c);
 }
 
 static void teardown(void)
 {
-    client_close(&c);
-    world_destroy(&w);
+    world_end(&w, &c);
 }
 
 static struct replica *the_replica(void)
@@ -42,11 +38,7 @@ START_TEST(test_life)
     uint64_t second = client_call(&c, cas).version;
     ck_assert_uint_gt(second, first);
     ck_assert_int_eq(client_call(&c, cas).err, ERR_CONDITION_FAILED);
-    client_close(&c);
-    world_close(&w);
-    world_open(&w);
-    world_wait_leader(&w);
-    world_connect(&w, &c);
+    world_restart(&w, &c, world_wait_leader);
     struct answer_seen a = client_call(&c, get_of("k"));
     ck_assert_str_eq(a.value, "two");
     ck_assert_uint_eq(a.version, second);

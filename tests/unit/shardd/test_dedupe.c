@@ -7,37 +7,15 @@
 #include "common/base/limits.h"
 #include "shardd/dedupe.h"
 #include "shardd/engine_key.h"
+#include "tests/unit/shardd/engine_world.h"
 
 #define GROUP 7u
-
-static struct engine *engine;
-static struct engine_db *db;
-static struct engine_batch *batch;
-static struct dedupe *d;
-static char path[512];
 
 static const uint8_t sid_a[16] = "a-session-of-our", sid_b[16] = "b-session-of-our";
 
 static void setup(void)
 {
-    char msg[256];
-    const char *tmp = getenv("TEST_TMP");
-    snprintf(path, sizeof path, "%s/dedupe", tmp ? tmp : "/tmp");
-    struct engine_options o = {0};
-    ck_assert_int_eq(engine_create(&o, &engine, msg, sizeof msg), ERR_OK);
-    (void)!engine_remove(engine, path);
-    ck_assert_int_eq(engine_open(engine, path, true, &db, msg, sizeof msg), ERR_OK);
-    batch = engine_batch_create();
-    d = dedupe_create();
-}
-
-static void teardown(void)
-{
-    dedupe_destroy(d);
-    engine_batch_destroy(batch);
-    engine_close(db);
-    (void)!engine_remove(engine, path);
-    engine_destroy(engine);
+    engine_world_open("dedupe");
 }
 
 static struct command_op op_of(const uint8_t *sid, uint64_t seq, uint64_t ack, uint64_t until)
@@ -55,14 +33,14 @@ static void record(const uint8_t *sid, uint64_t seq, uint64_t ack, uint64_t unti
 {
     struct command_op op = op_of(sid, seq, ack, until);
     struct dedupe_result r = {ERR_OK, seq * 10, seq % 2 ? -(int64_t)seq : 0};
-    dedupe_record(d, &op, slot, now, &r);
+    dedupe_record(dedupe, &op, slot, now, &r);
 }
 
 static enum dedupe_found look(const uint8_t *sid, uint64_t seq, uint64_t until, uint64_t now)
 {
     struct command_op op = op_of(sid, seq, 0, until);
     struct dedupe_result r = {ERR_INTERNAL, 0, 0};
-    enum dedupe_found found = dedupe_find(d, &op, now, &r);
+    enum dedupe_found found = dedupe_find(dedupe, &op, now, &r);
     if (found == DEDUPE_KNOWN) {
         ck_assert_uint_eq(r.version, seq * 10);
         ck_assert_int_eq(r.number, seq % 2 ? -(int64_t)seq : 0);
@@ -79,16 +57,16 @@ static void write_batch(void)
 
 static void store(void)
 {
-    dedupe_store(d, GROUP, 100, batch);
+    dedupe_store(dedupe, GROUP, 100, batch);
     write_batch();
 }
 
 /* As after a restart. */
 static void reload(uint64_t now)
 {
-    dedupe_destroy(d);
-    d = dedupe_create();
-    ck_assert_int_eq(dedupe_load(d, db, GROUP, 100, now), ERR_OK);
+    dedupe_destroy(dedupe);
+    dedupe = dedupe_create();
+    ck_assert_int_eq(dedupe_load(dedupe, db, GROUP, 100, now), ERR_OK);
 }
 
 START_TEST(test_found)
@@ -102,8 +80,8 @@ START_TEST(test_found)
     ck_assert_int_eq(look(sid_b, 1, 1000, 10), DEDUPE_NEW);
     record(sid_a, 2, 1, 1000, 10, 5); /* one that was late on its way */
     ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_KNOWN);
-    ck_assert_uint_eq(dedupe_results(d), 3);
-    ck_assert_uint_eq(dedupe_sessions(d), 1);
+    ck_assert_uint_eq(dedupe_results(dedupe), 3);
+    ck_assert_uint_eq(dedupe_sessions(dedupe), 1);
 }
 END_TEST
 
@@ -115,7 +93,7 @@ START_TEST(test_floor)
     record(sid_a, 11, 8, 1000, 10, 6);
     ck_assert_int_eq(look(sid_a, 7, 1000, 10), DEDUPE_LATE);
     ck_assert_int_eq(look(sid_a, 8, 1000, 10), DEDUPE_KNOWN);
-    ck_assert_uint_eq(dedupe_results(d), 4);
+    ck_assert_uint_eq(dedupe_results(dedupe), 4);
     record(sid_a, 12, 3, 1000, 10, 6); /* an older one, that came late: floors never go back */
     ck_assert_int_eq(look(sid_a, 5, 1000, 10), DEDUPE_LATE);
 }
@@ -135,10 +113,10 @@ START_TEST(test_time)
     ck_assert_int_eq(look(sid_b, 8, 1800, 1701), DEDUPE_NEW);
     record(sid_b, 8, 1, 1800, 1701, 5);
     ck_assert_int_eq(look(sid_b, 3, 1800, 1701), DEDUPE_NEW);
-    dedupe_store(d, GROUP, 100, batch);
-    dedupe_sweep(d, 1701);
-    ck_assert_uint_eq(dedupe_sessions(d), 1);
-    ck_assert_uint_eq(dedupe_results(d), 1);
+    dedupe_store(dedupe, GROUP, 100, batch);
+    dedupe_sweep(dedupe, 1701);
+    ck_assert_uint_eq(dedupe_sessions(dedupe), 1);
+    ck_assert_uint_eq(dedupe_results(dedupe), 1);
 }
 END_TEST
 
@@ -151,13 +129,13 @@ START_TEST(test_too_many_results)
     record(sid_a, LIMIT_SESSION_RESULTS + 1, 1, 1000, 10, 7);
     ck_assert_int_eq(look(sid_a, 1, 1000, 10), DEDUPE_LATE);
     ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_KNOWN);
-    ck_assert_uint_eq(dedupe_results(d), LIMIT_SESSION_RESULTS);
+    ck_assert_uint_eq(dedupe_results(dedupe), LIMIT_SESSION_RESULTS);
     store();
     reload(10);
     ck_assert_int_eq(look(sid_a, 1, 1000, 10), DEDUPE_LATE);
     ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_KNOWN);
     ck_assert_int_eq(look(sid_a, LIMIT_SESSION_RESULTS + 1, 1000, 10), DEDUPE_KNOWN);
-    ck_assert_uint_eq(dedupe_results(d), LIMIT_SESSION_RESULTS);
+    ck_assert_uint_eq(dedupe_results(dedupe), LIMIT_SESSION_RESULTS);
 }
 END_TEST
 
@@ -168,7 +146,7 @@ START_TEST(test_expired_results_do_not_push)
         record(sid_a, seq, 1, seq <= 10 ? 100 : 1000, 10, 7);
     record(sid_a, LIMIT_SESSION_RESULTS + 1, 1, 1000, 101, 7);
     ck_assert_int_eq(look(sid_a, 11, 1000, 101), DEDUPE_KNOWN);
-    ck_assert_uint_eq(dedupe_results(d), LIMIT_SESSION_RESULTS - 9);
+    ck_assert_uint_eq(dedupe_results(dedupe), LIMIT_SESSION_RESULTS - 9);
 }
 END_TEST
 
@@ -197,15 +175,15 @@ START_TEST(test_few_rows)
             record(sid_a, seq, seq, 1000, 10, (uint16_t)(seq * 17));
         if (turn == 30)
             record(sid_b, 1, 1, 1000, 10, 5);
-        dedupe_store(d, GROUP, 100, batch);
+        dedupe_store(dedupe, GROUP, 100, batch);
         ck_assert_uint_eq(engine_batch_count(batch), turn == 30 ? 2 : 1);
         write_batch();
     }
-    dedupe_store(d, GROUP, 100, batch);
+    dedupe_store(dedupe, GROUP, 100, batch);
     ck_assert_uint_eq(engine_batch_count(batch), 0);
     ck_assert_uint_eq(count_rows(), 2);
     reload(10);
-    ck_assert_uint_eq(dedupe_results(d), 2);
+    ck_assert_uint_eq(dedupe_results(dedupe), 2);
     ck_assert_int_eq(look(sid_a, 499, 1000, 10), DEDUPE_LATE);
     ck_assert_int_eq(look(sid_a, 500, 1000, 10), DEDUPE_KNOWN);
     ck_assert_int_eq(look(sid_b, 1, 1000, 10), DEDUPE_KNOWN);
@@ -220,13 +198,13 @@ START_TEST(test_swept_while_changed)
         sid[0] = i;
         record(sid, 1, 1, i % 3 ? 100 : 1000, 10, 5);
     }
-    dedupe_sweep(d, 101);
-    ck_assert_uint_eq(dedupe_sessions(d), 14);
-    dedupe_store(d, GROUP, 100, batch);
+    dedupe_sweep(dedupe, 101);
+    ck_assert_uint_eq(dedupe_sessions(dedupe), 14);
+    dedupe_store(dedupe, GROUP, 100, batch);
     ck_assert_uint_eq(engine_batch_count(batch), 14);
     write_batch();
     reload(101);
-    ck_assert_uint_eq(dedupe_sessions(d), 14);
+    ck_assert_uint_eq(dedupe_sessions(dedupe), 14);
 }
 END_TEST
 
@@ -235,7 +213,7 @@ START_TEST(test_rows_of_earlier_releases)
 {
     for (uint64_t seq = 1; seq <= 3; seq++)
         record(sid_a, seq, 1, 1000, 10, 5);
-    dedupe_store(d, GROUP, 100, batch);
+    dedupe_store(dedupe, GROUP, 100, batch);
     write_batch();
     uint8_t key[ENGINE_SESSION_KEY];
     struct engine_value v;
@@ -245,10 +223,10 @@ START_TEST(test_rows_of_earlier_releases)
     engine_batch_put(batch, row, v.data);
     engine_value_close(&v);
     record(sid_a, 4, 3, 1000, 10, 5);
-    dedupe_store(d, GROUP, 100, batch);
+    dedupe_store(dedupe, GROUP, 100, batch);
     write_batch();
     reload(10);
-    ck_assert_uint_eq(dedupe_results(d), 2);
+    ck_assert_uint_eq(dedupe_results(dedupe), 2);
     ck_assert_int_eq(look(sid_a, 2, 1000, 10), DEDUPE_LATE);
     ck_assert_int_eq(look(sid_a, 3, 1000, 10), DEDUPE_KNOWN);
     ck_assert_int_eq(look(sid_a, 4, 1000, 10), DEDUPE_KNOWN);
@@ -283,9 +261,9 @@ END_TEST
 
 static void load_as(uint64_t group, uint16_t slot)
 {
-    dedupe_destroy(d);
-    d = dedupe_create();
-    ck_assert_int_eq(dedupe_load(d, db, group, slot, 10), ERR_OK);
+    dedupe_destroy(dedupe);
+    dedupe = dedupe_create();
+    ck_assert_int_eq(dedupe_load(dedupe, db, group, slot, 10), ERR_OK);
 }
 
 /* `head`: the child gets the lower slots, and so the place where the parent's rows were. */
@@ -296,8 +274,8 @@ static void split(bool head)
         record(sid_a, seq, 1, 1000, 10, (uint16_t)(100 + seq)); /* 101 to 190 */
     record(sid_b, 20, 20, 1000, 10, 120);
     store();
-    dedupe_leave(d, 8, first, last, batch);
-    dedupe_rewrite(d, GROUP, head ? 150 : 100, head ? 199 : 149, batch);
+    dedupe_leave(dedupe, 8, first, last, batch);
+    dedupe_rewrite(dedupe, GROUP, head ? 150 : 100, head ? 199 : 149, batch);
     write_batch();
     for (int of_child = 0; of_child < 2; of_child++) {
         bool low = head == (of_child == 1);
@@ -327,13 +305,13 @@ START_TEST(test_merge)
     record(sid_a, 5, 1, 1000, 10, 160);
     record(sid_a, 6, 1, 1000, 10, 160);
     record(sid_b, 3, 3, 2000, 10, 160);
-    dedupe_store(d, 8, 150, batch);
+    dedupe_store(dedupe, 8, 150, batch);
     write_batch();
-    dedupe_clear(d);
+    dedupe_clear(dedupe);
     record(sid_a, 7, 6, 1000, 10, 110);
     store();
-    ck_assert_int_eq(dedupe_load(d, db, 8, 150, 10), ERR_OK);
-    dedupe_rewrite(d, GROUP, 100, 199, batch);
+    ck_assert_int_eq(dedupe_load(dedupe, db, 8, 150, 10), ERR_OK);
+    dedupe_rewrite(dedupe, GROUP, 100, 199, batch);
     write_batch();
     for (int loaded = 0; loaded < 2; loaded++) {
         ck_assert_int_eq(look(sid_a, 5, 1000, 10), DEDUPE_LATE); /* the target's floor is 6 */
@@ -344,7 +322,7 @@ START_TEST(test_merge)
         reload(10);
     }
     load_as(8, 150);
-    ck_assert_uint_eq(dedupe_sessions(d), 0);
+    ck_assert_uint_eq(dedupe_sessions(dedupe), 0);
 }
 END_TEST
 
@@ -353,15 +331,15 @@ START_TEST(test_full)
     uint8_t sid[16] = {0};
     for (uint32_t i = 0; i < LIMIT_SHARD_SESSIONS; i++) {
         memcpy(sid, &i, sizeof i);
-        ck_assert(!dedupe_full(d, sid));
+        ck_assert(!dedupe_full(dedupe, sid));
         record(sid, 1, 1, 1000, 10, 5);
     }
-    ck_assert(!dedupe_full(d, sid)); /* one that is there goes on */
-    ck_assert(dedupe_full(d, sid_a));
-    dedupe_store(d, GROUP, 100, batch);
-    dedupe_sweep(d, 1001);
-    ck_assert(!dedupe_full(d, sid_a));
-    ck_assert_uint_eq(dedupe_results(d), 0);
+    ck_assert(!dedupe_full(dedupe, sid)); /* one that is there goes on */
+    ck_assert(dedupe_full(dedupe, sid_a));
+    dedupe_store(dedupe, GROUP, 100, batch);
+    dedupe_sweep(dedupe, 1001);
+    ck_assert(!dedupe_full(dedupe, sid_a));
+    ck_assert_uint_eq(dedupe_results(dedupe), 0);
 }
 END_TEST
 
@@ -378,13 +356,13 @@ START_TEST(test_damaged_rows)
         engine_batch_put2(batch, engine_key_session(key, 100, sid_a), head,
                           slice_of("0123456789012345678901234567890", n));
         write_batch();
-        dedupe_clear(d);
-        enum err e = dedupe_load(d, db, GROUP, 100, 10);
+        dedupe_clear(dedupe);
+        enum err e = dedupe_load(dedupe, db, GROUP, 100, 10);
         ck_assert_int_eq(e, ERR_CORRUPT);
     }
     engine_batch_put(batch, slice_of("s\0\144short", 8), slice_of("", 0));
     write_batch();
-    ck_assert_int_eq(dedupe_load(d, db, GROUP, 100, 10), ERR_CORRUPT);
+    ck_assert_int_eq(dedupe_load(dedupe, db, GROUP, 100, 10), ERR_CORRUPT);
 }
 END_TEST
 
@@ -392,7 +370,7 @@ int main(void)
 {
     Suite *s = suite_create("dedupe");
     TCase *t = tcase_create("all");
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, setup, engine_world_close);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_found);
     tcase_add_test(t, test_floor);

@@ -53,11 +53,11 @@ static void both_lead(struct world *world, void *arg)
     world->node.options.merge_chunk = 1000;
 }
 
-static void wait_leaders(void)
+static void wait_leaders(struct world *world)
 {
     bool lead = false;
     for (unsigned i = 0; i < 1000 && !lead; i++) {
-        world_call(&w, both_lead, &lead);
+        world_call(world, both_lead, &lead);
         usleep(lead ? 0 : 10000);
     }
     ck_assert_msg(lead, "no leaders within 10 s");
@@ -70,23 +70,18 @@ static void setup(void)
     memset(expected, 0, sizeof expected);
     world_create(&w);
     world_call(&w, make_groups, NULL);
-    wait_leaders();
+    wait_leaders(&w);
     world_connect(&w, &c);
 }
 
 static void teardown(void)
 {
-    client_close(&c);
-    world_destroy(&w);
+    world_end(&w, &c);
 }
 
 static void restart(void)
 {
-    client_close(&c);
-    world_close(&w);
-    world_open(&w);
-    wait_leaders();
-    world_connect(&w, &c);
+    world_restart(&w, &c, wait_leaders);
 }
 
 /* ---- keys ---- */

@@ -7,18 +7,10 @@
 #include <errno.h>
 #include <ftw.h>
 
-#include "common/meta/shard_map.h"
 #include "shardd/describe.h"
-#include "shardd/step.h"
-#include "tests/unit/shardd/core_world.h"
+#include "tests/unit/shardd/nodes_world.h"
 
 #define NODES 4u
-#define GROUP 1u
-
-static struct world node[NODES + 1];
-static struct io_listener *listener[NODES + 1];
-static struct io_addr addr[NODES + 1];
-static struct shard_map map;
 
 /* In libc's place: lets the removal of what a snapshot has replaced fail. */
 static _Atomic unsigned removals_fail;
@@ -38,94 +30,14 @@ int nftw(const char *dir, __nftw_func_t fn, int n, int flags)
     return real(dir, fn, n, flags);
 }
 
-static void on_peer(void *arg, int handle, const struct io_addr *from)
-{
-    (void)from;
-    core_accept_peer(((struct world *)arg)->core, handle);
-}
-
-static void listen_peers(struct world *w, void *arg)
-{
-    (void)arg;
-    ck_assert_int_eq(io_listen(w->io, &addr[w->id], on_peer, w, &listener[w->id]), ERR_OK);
-    io_listener_addr(listener[w->id], &addr[w->id]);
-}
-
-static void take_map(struct world *w, void *arg)
-{
-    core_set_map(w->core, arg);
-}
-
-static void unlisten(struct world *w, void *arg)
-{
-    (void)arg;
-    io_listener_close(listener[w->id]);
-}
-
-static struct shard_desc first_desc(void)
-{
-    struct shard_desc d = {.group = GROUP,
-                           .first_slot = 0,
-                           .last_slot = LIMIT_SLOTS - 1,
-                           .epoch = {1, 1},
-                           .n_replicas = 3};
-    for (uint32_t i = 0; i < 3; i++)
-        d.replica[i] = (struct shard_replica){10 + i, i + 1, GROUP_VOTER};
-    return d;
-}
-
-static void start(struct world *w)
-{
-    world_open(w);
-    world_call(w, listen_peers, NULL);
-}
-
-static void run_step(struct world *w, void *arg)
-{
-    step_run(w->core, arg);
-}
-
-static struct msg_step step_of(uint8_t kind, uint64_t replica, uint32_t on)
-{
-    return (struct msg_step){
-        .kind = kind, .replica = replica, .node = on, .op = 5, .shard = first_desc()};
-}
-
 static void setup(void)
 {
-    const char *tmp = getenv("TEST_TMP");
-    shard_map_init(&map);
-    map.version = 1;
-    for (unsigned i = 1; i <= NODES; i++) {
-        struct world *w = &node[i];
-        *w = (struct world){.id = i};
-        ck_assert_int_eq(io_addr_parse("127.0.0.1:0", &addr[i]), ERR_OK);
-        snprintf(w->dir, sizeof w->dir, "%.400s/move.XXXXXX", tmp ? tmp : "/tmp");
-        ck_assert_ptr_nonnull(mkdtemp(w->dir));
-        start(w);
-        struct shard_node n = {.node = i, .cores = 1};
-        io_addr_format(&addr[i], n.peer_addr);
-        snprintf(n.name, sizeof n.name, "n%u", i);
-        shard_map_put_node(&map, &n);
-    }
-    struct shard_desc d = first_desc();
-    shard_map_put_shard(&map, &d);
-    for (unsigned i = 1; i <= NODES; i++)
-        world_call(&node[i], take_map, &map);
-    for (unsigned i = 1; i <= 3; i++) {
-        struct msg_step s = step_of(MSG_STEP_CREATE_REPLICA, 9 + i, i);
-        s.campaign = i == 1;
-        world_call(&node[i], run_step, &s);
-    }
+    nodes_open(NODES, "move");
 }
 
 static void teardown(void)
 {
-    for (unsigned i = 1; i <= NODES; i++)
-        world_call(&node[i], unlisten, NULL);
-    for (unsigned i = 1; i <= NODES; i++)
-        world_destroy(&node[i]);
-    shard_map_close(&map);
+    nodes_close(NODES);
 }
 
 /* ---- the client ---- */
@@ -289,7 +201,7 @@ static void carry_out(struct msg_step step)
             return;
         step.shard.epoch = s.s.epoch;
         if (at)
-            world_call(&node[at], run_step, &step);
+            world_call(&node[at], nodes_step, &step);
         usleep(10000);
     }
     ck_abort_msg("step %u was not done: op %llu %s", step.kind, (unsigned long long)s.s.refused_op,
@@ -310,16 +222,16 @@ static void wait_there(unsigned at, bool there)
 
 static void join_on(unsigned at, uint64_t replica)
 {
-    struct msg_step s = step_of(MSG_STEP_CREATE_REPLICA, replica, at);
+    struct msg_step s = nodes_step_of(MSG_STEP_CREATE_REPLICA, replica, at);
     s.join = true;
-    world_call(&node[at], run_step, &s);
+    world_call(&node[at], nodes_step, &s);
     wait_there(at, true);
 }
 
 static void destroy_on(unsigned at, uint64_t replica)
 {
-    struct msg_step s = step_of(MSG_STEP_DESTROY_REPLICA, replica, at);
-    world_call(&node[at], run_step, &s);
+    struct msg_step s = nodes_step_of(MSG_STEP_DESTROY_REPLICA, replica, at);
+    world_call(&node[at], nodes_step, &s);
     wait_there(at, false);
 }
 
@@ -332,10 +244,10 @@ START_TEST(move_of_the_leader)
     writer_wait(300);
     ck_assert_uint_eq(leader_of(&s), 1);
     join_on(4, 13);
-    carry_out(step_of(MSG_STEP_ADD_STANDBY, 13, 4));
-    carry_out(step_of(MSG_STEP_PROMOTE, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_ADD_STANDBY, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_PROMOTE, 13, 4));
     writer_wait(50);
-    carry_out(step_of(MSG_STEP_REMOVE, 10, 1)); /* hands leadership over first */
+    carry_out(nodes_step_of(MSG_STEP_REMOVE, 10, 1)); /* hands leadership over first */
     destroy_on(1, 10);
     writer_wait(300);
     unsigned at = leader_of(&s);
@@ -348,8 +260,8 @@ START_TEST(move_of_the_leader)
     ck_assert_uint_lt(writer.worst_ns, 1000 * NS_PER_MS);
     writer_end();
     /* The order to make it comes late. */
-    struct msg_step late = step_of(MSG_STEP_CREATE_REPLICA, 10, 1);
-    world_call(&node[1], run_step, &late);
+    struct msg_step late = nodes_step_of(MSG_STEP_CREATE_REPLICA, 10, 1);
+    world_call(&node[1], nodes_step, &late);
     usleep(300000);
     world_call(&node[1], look, &s);
     ck_assert(!s.there);
@@ -365,7 +277,7 @@ START_TEST(transfers)
         writer_wait(100);
         writer.worst_ns = 0;
         uint32_t to = i % 3 + 1;
-        carry_out(step_of(MSG_STEP_TRANSFER, 9 + to, 0));
+        carry_out(nodes_step_of(MSG_STEP_TRANSFER, 9 + to, 0));
         writer_wait(20);
         ck_assert_uint_eq(leader_of(&s), to);
         printf("transfer to %u: worst %.1f ms\n", to, (double)writer.worst_ns / 1e6);
@@ -386,19 +298,19 @@ START_TEST(joiner_restarts)
     writer_wait(200);
     join_on(4, 13);
     for (unsigned i = 0; i < 2; i++) {
-        world_call(&node[4], unlisten, NULL);
+        world_call(&node[4], nodes_unlisten, NULL);
         client_close(&writer.c[4]);
         world_close(&node[4]);
-        start(&node[4]);
-        world_call(&node[4], take_map, &map);
+        nodes_start(&node[4]);
+        world_call(&node[4], nodes_take_map, &map);
         world_connect(&node[4], &writer.c[4]);
         world_call(&node[4], look, &s);
         ck_assert(s.there);
         ck_assert_int_eq(s.routed, i > 0 && s.s.applied > 0);
-        carry_out(step_of(MSG_STEP_ADD_STANDBY, 13, 4));
+        carry_out(nodes_step_of(MSG_STEP_ADD_STANDBY, 13, 4));
         writer_wait(i == 0 ? 5 : 100);
     }
-    carry_out(step_of(MSG_STEP_PROMOTE, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_PROMOTE, 13, 4));
     writer_end();
 }
 END_TEST
@@ -444,14 +356,14 @@ START_TEST(flushed_while_a_snapshot_is_read)
     writer_wait(200);
     world_call(&node[1], hold_long_work, &work);
     join_on(4, 13);
-    carry_out(step_of(MSG_STEP_ADD_STANDBY, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_ADD_STANDBY, 13, 4));
     for (unsigned i = 0; i < 300 && !flushed; i++) {
         world_call(&node[1], try_flush, &flushed);
         usleep(10000);
     }
     sem_post(&gate);
     ck_assert(flushed);
-    carry_out(step_of(MSG_STEP_PROMOTE, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_PROMOTE, 13, 4));
     writer_end();
     sem_destroy(&gate);
 }
@@ -466,13 +378,13 @@ START_TEST(install_fails_late)
     writer_wait(200);
     removals_fail = 1;
     join_on(4, 13);
-    carry_out(step_of(MSG_STEP_ADD_STANDBY, 13, 4));
-    carry_out(step_of(MSG_STEP_PROMOTE, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_ADD_STANDBY, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_PROMOTE, 13, 4));
     ck_assert_uint_eq(removals_fail, 0);
     world_call(&node[4], look, &s);
     ck_assert_uint_gt(s.s.applied, 0);
     ck_assert(s.routed);
-    carry_out(step_of(MSG_STEP_TRANSFER, 13, 0));
+    carry_out(nodes_step_of(MSG_STEP_TRANSFER, 13, 0));
     writer_wait(100);
     ck_assert_uint_eq(leader_of(&s), 4);
     writer_end();
@@ -485,18 +397,18 @@ START_TEST(removed_while_away)
     struct seen s;
     writer_start();
     join_on(4, 13);
-    carry_out(step_of(MSG_STEP_ADD_STANDBY, 13, 4));
-    carry_out(step_of(MSG_STEP_PROMOTE, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_ADD_STANDBY, 13, 4));
+    carry_out(nodes_step_of(MSG_STEP_PROMOTE, 13, 4));
     writer_wait(100);
-    world_call(&node[3], unlisten, NULL);
+    world_call(&node[3], nodes_unlisten, NULL);
     client_close(&writer.c[3]);
     world_close(&node[3]);
-    carry_out(step_of(MSG_STEP_REMOVE, 12, 3));
+    carry_out(nodes_step_of(MSG_STEP_REMOVE, 12, 3));
     writer_wait(50);
     unsigned before = leader_of(&s);
     uint64_t term = s.s.term;
-    start(&node[3]);
-    world_call(&node[3], take_map, &map);
+    nodes_start(&node[3]);
+    world_call(&node[3], nodes_take_map, &map);
     world_connect(&node[3], &writer.c[3]);
     sleep(3); /* several elections' worth */
     writer_wait(50);
@@ -521,19 +433,19 @@ START_TEST(forced)
     uint64_t done = writer.done;
     usleep(300000);
     for (unsigned i = 1; i <= 2; i++) {
-        world_call(&node[i], unlisten, NULL);
+        world_call(&node[i], nodes_unlisten, NULL);
         client_close(&writer.c[i]);
         world_close(&node[i]);
     }
-    struct msg_step step = step_of(MSG_STEP_FORCE, 12, 3);
+    struct msg_step step = nodes_step_of(MSG_STEP_FORCE, 12, 3);
     /* It may lead for a while yet, handed over to by those that stopped. */
     for (unsigned i = 0; i < 500 && (leader_among(3, &s) != 3 || s.s.n_members != 1); i++) {
-        world_call(&node[3], run_step, &step);
+        world_call(&node[3], nodes_step, &step);
         usleep(20000);
     }
     ck_assert_uint_eq(s.s.n_members, 1);
     ck_assert_uint_eq(s.s.epoch.members, 1001);
-    world_call(&node[3], run_step, &step); /* late */
+    world_call(&node[3], nodes_step, &step); /* late */
     leader_among(3, &s);
     ck_assert_uint_eq(s.s.refused_err, ERR_WRONG_EPOCH);
     for (uint64_t n = 0; n < done; n++) {
@@ -545,7 +457,7 @@ START_TEST(forced)
     client_close(&writer.c[3]);
     client_close(&writer.c[4]);
     for (unsigned i = 1; i <= 2; i++) { /* for the teardown; they are of the past */
-        start(&node[i]);
+        nodes_start(&node[i]);
     }
 }
 END_TEST

@@ -1,59 +1,10 @@
 /* Reads of every level on three nodes in one process, over loopback: at the leader, at a follower,
  * at one whose leader is stopped; mget; what expires. */
-#include "common/meta/shard_map.h"
-#include "shardd/step.h"
-#include "tests/unit/shardd/core_world.h"
+#include "tests/unit/shardd/nodes_world.h"
 
 #define NODES 3u
-#define GROUP 1u
-
-static struct world node[NODES + 1];
-static struct io_listener *listener[NODES + 1];
-static struct io_addr addr[NODES + 1];
-static struct shard_map map;
 static struct client client[NODES + 1];
 static unsigned leader, follower;
-
-static void on_peer(void *arg, int handle, const struct io_addr *from)
-{
-    (void)from;
-    core_accept_peer(((struct world *)arg)->core, handle);
-}
-
-static void listen_peers(struct world *w, void *arg)
-{
-    (void)arg;
-    ck_assert_int_eq(io_listen(w->io, &addr[w->id], on_peer, w, &listener[w->id]), ERR_OK);
-    io_listener_addr(listener[w->id], &addr[w->id]);
-}
-
-static void take_map(struct world *w, void *arg)
-{
-    core_set_map(w->core, arg);
-}
-
-static void unlisten(struct world *w, void *arg)
-{
-    (void)arg;
-    io_listener_close(listener[w->id]);
-}
-
-static struct shard_desc first_desc(void)
-{
-    struct shard_desc d = {.group = GROUP,
-                           .first_slot = 0,
-                           .last_slot = LIMIT_SLOTS - 1,
-                           .epoch = {1, 1},
-                           .n_replicas = NODES};
-    for (uint32_t i = 0; i < NODES; i++)
-        d.replica[i] = (struct shard_replica){10 + i, i + 1, GROUP_VOTER};
-    return d;
-}
-
-static void run_step(struct world *w, void *arg)
-{
-    step_run(w->core, arg);
-}
 
 static void leads(struct world *w, void *arg)
 {
@@ -78,35 +29,7 @@ static void find_leader(void)
 
 static void setup(void)
 {
-    const char *tmp = getenv("TEST_TMP");
-    shard_map_init(&map);
-    map.version = 1;
-    for (unsigned i = 1; i <= NODES; i++) {
-        struct world *w = &node[i];
-        *w = (struct world){.id = i};
-        ck_assert_int_eq(io_addr_parse("127.0.0.1:0", &addr[i]), ERR_OK);
-        snprintf(w->dir, sizeof w->dir, "%.400s/read.XXXXXX", tmp ? tmp : "/tmp");
-        ck_assert_ptr_nonnull(mkdtemp(w->dir));
-        world_open(w);
-        world_call(w, listen_peers, NULL);
-        struct shard_node n = {.node = i, .cores = 1};
-        io_addr_format(&addr[i], n.peer_addr);
-        snprintf(n.name, sizeof n.name, "n%u", i);
-        shard_map_put_node(&map, &n);
-    }
-    struct shard_desc d = first_desc();
-    shard_map_put_shard(&map, &d);
-    for (unsigned i = 1; i <= NODES; i++)
-        world_call(&node[i], take_map, &map);
-    for (unsigned i = 1; i <= NODES; i++) {
-        struct msg_step s = {.kind = MSG_STEP_CREATE_REPLICA,
-                             .replica = 9 + i,
-                             .node = i,
-                             .op = 5,
-                             .shard = first_desc(),
-                             .campaign = i == 1};
-        world_call(&node[i], run_step, &s);
-    }
+    nodes_open(NODES, "read");
     find_leader();
     for (unsigned i = 1; i <= NODES; i++)
         world_connect(&node[i], &client[i]);
@@ -126,11 +49,7 @@ static void teardown(void)
 {
     for (unsigned i = 1; i <= NODES; i++)
         client_close(&client[i]);
-    for (unsigned i = 1; i <= NODES; i++)
-        world_call(&node[i], unlisten, NULL);
-    for (unsigned i = 1; i <= NODES; i++)
-        world_destroy(&node[i]);
-    shard_map_close(&map);
+    nodes_close(NODES);
 }
 
 static struct answer_seen put(const char *key, const char *value)

@@ -10,25 +10,17 @@ static struct client c;
 
 static void setup(void)
 {
-    world_create(&w);
-    world_call(&w, world_make_group, NULL);
-    world_wait_leader(&w);
-    world_connect(&w, &c);
+    world_serve(&w, &c);
 }
 
 static void teardown(void)
 {
-    client_close(&c);
-    world_destroy(&w);
+    world_end(&w, &c);
 }
 
 static void restart(void)
 {
-    client_close(&c);
-    world_close(&w);
-    world_open(&w);
-    world_wait_leader(&w);
-    world_connect(&w, &c);
+    world_restart(&w, &c, world_wait_leader);
 }
 
 static struct msg_kv_request incr_of(const char *key, int64_t delta)

@@ -14,16 +14,12 @@ static struct client c;
 
 static void setup(void)
 {
-    world_create(&w);
-    world_call(&w, world_make_group, NULL);
-    world_wait_leader(&w);
-    world_connect(&w, &c);
+    world_serve(&w, &c);
 }
 
 static void teardown(void)
 {
-    client_close(&c);
-    world_destroy(&w);
+    world_end(&w, &c);
 }
 
 /* The next message as it came; borrowed until the next call. */

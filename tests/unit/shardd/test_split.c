@@ -41,27 +41,19 @@ static struct msg_kv_request nth_put(unsigned i)
 
 static void setup(void)
 {
-    world_create(&w);
-    world_call(&w, world_make_group, NULL);
-    world_wait_leader(&w);
-    world_connect(&w, &c);
+    world_serve(&w, &c);
     for (unsigned i = 0; i < KEYS; i++)
         versions[i] = first[i] = client_call(&c, nth_put(i)).version;
 }
 
 static void teardown(void)
 {
-    client_close(&c);
-    world_destroy(&w);
+    world_end(&w, &c);
 }
 
 static void restart(void)
 {
-    client_close(&c);
-    world_close(&w);
-    world_open(&w);
-    world_wait_leader(&w);
-    world_connect(&w, &c);
+    world_restart(&w, &c, world_wait_leader);
 }
 
 static struct msg_step step_of(void)

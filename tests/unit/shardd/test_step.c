@@ -10,9 +10,7 @@ static struct world w;
 
 static void setup(void)
 {
-    world_create(&w);
-    world_call(&w, world_make_group, NULL);
-    world_wait_leader(&w);
+    world_begin(&w);
 }
 
 static void teardown(void)

@@ -1,29 +1,5 @@
 /* Appending, group commit, rotation, recycling, errors, a full disk: on the fake disk. */
-#include "tests/unit/wal/fake_io.h"
-#include "tests/unit/wal/owner.h"
-
-static struct owner o;
-
-static void setup(void)
-{
-    fake_reset();
-    memset(&o, 0, sizeof o);
-    o.io = fake_io(1);
-    o.dir = "w";
-    o.segment_size = 64 * 1024;
-}
-
-static void teardown(void)
-{
-    free(o.io);
-    fake_reset();
-}
-
-static void drain(void)
-{
-    for (unsigned i = 0; i < 10000 && !(o.wal && wal_idle(o.wal)); i++)
-        fake_turn(o.io);
-}
+#include "tests/unit/wal/fake_owner.h"
 
 static void append_many(unsigned n, unsigned per_turn)
 {
@@ -378,7 +354,7 @@ START_TEST(the_kth_operation_fails)
     unsigned fatal = 0, refused = 0, k = 1;
     for (;; k++) {
         teardown();
-        setup();
+        fake_owner_begin();
         o.window = 20;
         owner_open(&o);
         append_many(100, 2);
@@ -525,7 +501,7 @@ END_TEST
 int main(void)
 {
     TCase *t = tcase_create("wal");
-    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_checked_fixture(t, fake_owner_begin, teardown);
     tcase_set_timeout(t, 120);
     tcase_add_test(t, an_empty_log_opens_and_reopens);
     tcase_add_test(t, records_come_back_in_order);

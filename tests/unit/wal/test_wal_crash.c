@@ -1,34 +1,15 @@
 /* Power cuts at every operation and every 512 bytes, bit flips, missing and foreign files. */
 #include "common/wal/wal_format.h"
-#include "tests/unit/wal/fake_io.h"
-#include "tests/unit/wal/owner.h"
+#include "tests/unit/wal/fake_owner.h"
 
-static struct owner o;
 static struct rng rng;
 
 static void setup(void)
 {
-    fake_reset();
-    memset(&o, 0, sizeof o);
-    o.io = fake_io(1);
-    o.dir = "w";
-    o.segment_size = 64 * 1024;
+    fake_owner_begin();
     o.max_payload = 6000;
     o.window = 20;
     rng_seed(&rng, 7);
-}
-
-static void teardown(void)
-{
-    free(o.io);
-    o.io = NULL;
-    fake_reset();
-}
-
-static void drain(void)
-{
-    for (unsigned i = 0; i < 10000 && !fake.dead && !wal_idle(o.wal); i++)
-        fake_turn(o.io);
 }
 
 /* Stops early when the power goes. */
@@ -45,16 +26,6 @@ static void append_many(unsigned n, unsigned per_turn)
         wal_flush(o.wal);
         drain();
     }
-}
-
-static void close_dead(void)
-{
-    if (o.wal)
-        wal_close(o.wal);
-    o.wal = NULL;
-    o.io->op_count = 0;
-    o.io->timer_count = 0;
-    list_init(&o.io->work);
 }
 
 static void life(unsigned n, unsigned per_turn)

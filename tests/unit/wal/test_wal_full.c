@@ -1,25 +1,12 @@
 /* A full disk and then the end of the process, at every operation: the log that waited for space
  * opens again and has lost nothing. */
-#include "tests/unit/wal/fake_io.h"
-#include "tests/unit/wal/owner.h"
+#include "tests/unit/wal/fake_owner.h"
 
-static struct owner o;
 static struct rng rng;
-
-static void teardown(void)
-{
-    free(o.io);
-    o.io = NULL;
-    fake_reset();
-}
 
 static void setup(void)
 {
-    fake_reset();
-    memset(&o, 0, sizeof o);
-    o.io = fake_io(1);
-    o.dir = "w";
-    o.segment_size = 64 * 1024;
+    fake_owner_begin();
     o.max_payload = 30000;
     rng_seed(&rng, 7);
 }
@@ -41,16 +28,6 @@ static void append_many(unsigned n, unsigned per_turn)
             pass(1);
     }
     pass(1);
-}
-
-static void close_dead(void)
-{
-    if (o.wal)
-        wal_close(o.wal);
-    o.wal = NULL;
-    o.io->op_count = 0;
-    o.io->timer_count = 0;
-    list_init(&o.io->work);
 }
 
 /* The disk fills up; later old records are not needed any more, and segments are used again. False:

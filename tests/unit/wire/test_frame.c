@@ -1,21 +1,10 @@
 #include "common/wire/frame.h"
+#include "tests/unit/wire/message.h"
 
 #include <check.h>
 #include <stdlib.h>
 
 #define MAX 4096u
-
-static struct buf b;
-
-static void setup(void)
-{
-    b = (struct buf){0};
-}
-
-static void teardown(void)
-{
-    buf_close(&b);
-}
 
 static void put(uint8_t type, struct slice body)
 {

@@ -4,20 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/rng.h"
-
-#define B(s) slice_of(s, sizeof(s) - 1)
-
-static struct buf b;
-
-static void setup(void)
-{
-    b = (struct buf){0};
-}
-
-static void teardown(void)
-{
-    buf_close(&b);
-}
+#include "tests/unit/wire/message.h"
 
 START_TEST(numbers_round_trip)
 {

@@ -7,30 +7,7 @@
 #include "common/base/rng.h"
 #include "common/wire/mp.h"
 #include "common/wire/rpc.h"
-
-#define B(s) slice_of(s, sizeof(s) - 1)
-
-static struct buf b;
-
-static void setup(void)
-{
-    b = (struct buf){0};
-}
-
-static void teardown(void)
-{
-    buf_close(&b);
-}
-
-static struct rpc_message whole(void)
-{
-    struct rpc_message m;
-    size_t n;
-    ck_assert_int_eq(rpc_split(buf_slice(&b), LIMIT_FRAME, &n), ERR_OK);
-    ck_assert_uint_eq(n, b.n);
-    ck_assert_int_eq(rpc_decode(buf_slice(&b), &m), ERR_OK);
-    return m;
-}
+#include "tests/unit/wire/message.h"
 
 START_TEST(requests_round_trip)
 {

@@ -6,28 +6,7 @@
 
 #include "common/base/limits.h"
 #include "common/wire/rpc.h"
-
-static struct buf b;
-
-static void setup(void)
-{
-    b = (struct buf){0};
-}
-
-static void teardown(void)
-{
-    buf_close(&b);
-}
-
-static struct rpc_message message(void)
-{
-    struct rpc_message m;
-    size_t n = 0;
-    ck_assert_int_eq(rpc_split(buf_slice(&b), LIMIT_FRAME, &n), ERR_OK);
-    ck_assert_uint_eq(n, b.n);
-    ck_assert_int_eq(rpc_decode(buf_slice(&b), &m), ERR_OK);
-    return m;
-}
+#include "tests/unit/wire/message.h"
 
 START_TEST(test_request)
 {
@@ -40,7 +19,7 @@ START_TEST(test_request)
                                  .position = 1ULL << 50};
     struct msg_scan_request out;
     msg_scan_encode(&b, 9, &q);
-    struct rpc_message m = message();
+    struct rpc_message m = whole();
     ck_assert(slice_eq(m.method, slice_str(MSG_SCAN_METHOD)));
     ck_assert_int_eq(msg_scan_decode(m.params, &out), ERR_OK);
     ck_assert_uint_eq(out.first_slot, 5);
@@ -88,7 +67,7 @@ START_TEST(test_reply)
                                .position = 12};
     struct msg_scan_reply out;
     msg_scan_put_reply(&b, 1, &r);
-    struct slice raw = message().result;
+    struct slice raw = whole().result;
     ck_assert_int_eq(msg_scan_decode_reply(raw, &out), ERR_OK);
     ck_assert_uint_eq(out.n, 2);
     ck_assert(out.more && out.has_after);
@@ -116,7 +95,7 @@ START_TEST(test_last_page)
 {
     struct msg_scan_reply r = {.group = 1, .has_after = true, .after = slice_str("x")}, out;
     msg_scan_put_reply(&b, 1, &r);
-    ck_assert_int_eq(msg_scan_decode_reply(message().result, &out), ERR_OK);
+    ck_assert_int_eq(msg_scan_decode_reply(whole().result, &out), ERR_OK);
     ck_assert(!out.more && !out.has_after);
     ck_assert_uint_eq(out.n, 0);
 }

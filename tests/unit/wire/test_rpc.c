@@ -6,29 +6,11 @@
 #include "common/base/limits.h"
 #include "common/base/rng.h"
 #include "common/wire/mp.h"
-
-#define B(s) slice_of(s, sizeof(s) - 1)
-
-static struct buf b;
-
-static void setup(void)
-{
-    b = (struct buf){0};
-}
-
-static void teardown(void)
-{
-    buf_close(&b);
-}
+#include "tests/unit/wire/message.h"
 
 static struct rpc_message decode(void)
 {
-    struct rpc_message m;
-    size_t n;
-    ck_assert_int_eq(rpc_split(buf_slice(&b), LIMIT_FRAME, &n), ERR_OK);
-    ck_assert_uint_eq(n, b.n);
-    ck_assert_int_eq(rpc_decode(buf_slice(&b), &m), ERR_OK);
-    struct rpc_message same;
+    struct rpc_message m = whole(), same;
     ck_assert_int_eq(rpc_decode_split(buf_slice(&b), &same), ERR_OK);
     ck_assert(same.type == m.type && same.msgid == m.msgid && slice_eq(same.params, m.params) &&
               slice_eq(same.method, m.method) && slice_eq(same.result, m.result) &&
