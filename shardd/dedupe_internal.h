@@ -37,7 +37,8 @@ struct dedupe_session {
     struct dedupe_kept inside[DEDUPE_INSIDE];
 };
 _Static_assert(sizeof(struct dedupe_session) <= SESSION_LINES * CACHE_LINE, "see above");
-_Static_assert(2 * LIMIT_SESSION_RESULTS + 2 <= UINT16_MAX, "counts of a session");
+/* While a row is loaded there may be twice as many, in room for twice that. */
+_Static_assert(4 * LIMIT_SESSION_RESULTS <= UINT16_MAX, "counts of a session");
 
 struct dedupe {
     struct dedupe_session **bucket;

@@ -63,7 +63,7 @@ static void load_result(struct loading *l, struct dedupe_session *s, uint64_t ex
     k.version = cursor_u64(c);
     if (e & DEDUPE_HAS_NUMBER)
         k.number = (int64_t)cursor_u64(c);
-    if (c->bad || before > expiry || slot >= LIMIT_SLOTS) {
+    if (c->bad || before > expiry || slot >= LIMIT_SLOTS || s->n >= 2 * LIMIT_SESSION_RESULTS) {
         c->bad = true;
         return;
     }

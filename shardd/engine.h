@@ -96,7 +96,8 @@ MUST_USE enum err engine_peek(struct engine *e, const char *path, struct slice k
 /* What has been written until now is what the next flush makes durable, and nothing that comes
  * later. By the db's core, before it hands the db to an offload thread for one of the next. */
 void engine_freeze(struct engine_db *db);
-/* Makes what is frozen durable. Blocks. (offload) */
+/* Makes what is frozen durable. Blocks. Once it has failed it goes on failing, as do writes: the db
+ * is broken. (offload) */
 MUST_USE enum err engine_flush_frozen(struct engine_db *db);
 /* Both: for who has the db for himself, or writes nothing that must become durable with what its
  * owner adds when he freezes (replica_freeze). (offload) */

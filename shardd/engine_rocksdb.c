@@ -261,8 +261,9 @@ enum err engine_write(struct engine_db *db, struct engine_batch *b)
 {
     struct cursor c = cursor_of(buf_slice(&b->ops));
 
-    if (atomic_load_explicit(&db->failed, memory_order_relaxed))
-        return ERR_IO;
+    enum err failed = (enum err)atomic_load_explicit(&db->failed, memory_order_relaxed);
+    if (failed != ERR_OK)
+        return failed;
     pthread_mutex_lock(&db->lock);
     for (unsigned i = 0; i < b->n; i++) {
         if (i % PREFETCH_WINDOW == 0)

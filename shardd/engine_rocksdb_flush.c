@@ -66,15 +66,17 @@ static struct memtable *oldest_frozen(struct engine_db *db)
     return t;
 }
 
+/* After a failure nothing is tried again: what was written since may lack what its owner could not
+ * add. It stays frozen and readable; the owner closes, opens and replays. */
 enum err engine_flush_frozen(struct engine_db *db)
 {
     struct memtable *t;
+    enum err e = (enum err)atomic_load(&db->failed);
 
-    while ((t = oldest_frozen(db)) != NULL) {
-        enum err e = write_frozen(db, t);
+    while (e == ERR_OK && (t = oldest_frozen(db)) != NULL) {
+        e = write_frozen(db, t);
         if (e != ERR_OK) {
-            /* It stays frozen and readable; the owner closes, opens and replays. */
-            atomic_store(&db->failed, true);
+            atomic_store(&db->failed, (int)e);
             return e;
         }
         pthread_mutex_lock(&db->lock);
@@ -83,7 +85,7 @@ enum err engine_flush_frozen(struct engine_db *db)
         pthread_mutex_unlock(&db->lock);
         memtable_unref(t);
     }
-    return ERR_OK;
+    return e;
 }
 
 enum err engine_flush(struct engine_db *db)
@@ -145,5 +147,6 @@ void engine_db_stats(struct engine_db *db, struct engine_db_stats *out)
     out->disk_bytes = property(db, "rocksdb.live-sst-files-size");
     out->keys = property(db, "rocksdb.estimate-num-keys");
     out->stalled = engine_stalled(db);
-    out->broken = atomic_load(&db->failed) || property(db, "rocksdb.background-errors") > 0;
+    out->broken =
+        atomic_load(&db->failed) != ERR_OK || property(db, "rocksdb.background-errors") > 0;
 }

@@ -31,7 +31,7 @@ struct engine_db {
     struct memtable *active;
     struct memtable **frozen; /* to be flushed, or being flushed: the first one; most often none */
     unsigned n_frozen, frozen_cap;
-    atomic_bool failed;
+    atomic_int failed; /* enum err of the flush that failed: none is tried again */
     atomic_uint_fast64_t memtable_bytes; /* of all */
     struct engine_expiry *expiry;        /* its compaction filter */
 };

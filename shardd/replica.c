@@ -114,11 +114,16 @@ void replica_freeze(struct replica *r)
     if (r->state == REPLICA_BROKEN)
         return; /* what is in memory may be half of an entry: it is replayed */
     CHECK(engine_batch_count(r->batch) == 0);
-    if (!SHARD_BUG(ROWS))
+    if (!SHARD_BUG(ROWS) && !SHARD_BUG(ROWS_LATE))
         dedupe_store(r->dedupe, r->shard.group, r->shard.first_slot, r->batch);
     if (engine_batch_count(r->batch) > 0)
         replica_write(r);
-    engine_freeze(r->db);
+    if (r->state != REPLICA_BROKEN)
+        engine_freeze(r->db);
+    if (SHARD_BUG(ROWS_LATE)) {
+        dedupe_store(r->dedupe, r->shard.group, r->shard.first_slot, r->batch);
+        replica_write(r);
+    }
 }
 
 static void on_result(void *arg, uint32_t i, const struct apply_outcome *o)

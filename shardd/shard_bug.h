@@ -10,9 +10,10 @@ enum shard_bug {
     SHARD_BUG_FREEZE = 1 << 2,         /* a frozen shard goes on serving */
     SHARD_BUG_READ_MOVED = 1 << 4,     /* what a slow read found counts though its slot has left */
     SHARD_BUG_FOLLOWER_LOCAL = 1 << 8, /* weaker reads are answered from whatever is applied */
-    SHARD_BUG_MIRROR = 1 << 3, /* a split's child lacks what was written since it was prepared */
-    SHARD_BUG_DEDUPE = 1 << 5, /* a repeated write is not known as one */
-    SHARD_BUG_ROWS = 1 << 7,   /* what is known of sessions is not made durable with the data */
+    SHARD_BUG_MIRROR = 1 << 3,    /* a split's child lacks what was written since it was prepared */
+    SHARD_BUG_DEDUPE = 1 << 5,    /* a repeated write is not known as one */
+    SHARD_BUG_ROWS = 1 << 7,      /* what is known of sessions is not made durable with the data */
+    SHARD_BUG_ROWS_LATE = 1 << 9, /* it is, one flush later */
     SHARD_BUG_EXPIRY = 1 << 6, /* values expire by the clock of the node, not by the log's time */
 };
 #ifdef SHARDKV_TEST_HOOKS

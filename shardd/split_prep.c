@@ -253,8 +253,11 @@ void split_prep_tick(struct replica *r)
     if (p->stage != WAITING || r->busy_offload || r->checkpointing > 0 || r->install ||
         c->stage > 0)
         return;
-    p->stage = MAKING;
     replica_freeze(r);
+    p = r->split.prep; /* that was mirrored, perhaps too much to go on */
+    if (!p || p->dropped || r->state != REPLICA_RUNNING)
+        return;
+    p->stage = MAKING;
     r->busy_offload = true;
     offload(p, make_run, make_done);
 }

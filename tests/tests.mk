@@ -63,7 +63,7 @@ sim_scenarios = $(foreach f,$(1),--scenario $(f))
 SIM_BUGS_READS := read-moved
 SIM_BUGS_LEASE := lease-no-margin
 SIM_BUGS_LEVELS := follower-reads-local
-SIM_BUGS_COUNT := dedupe-off rows-forgotten expiry-local-clock
+SIM_BUGS_COUNT := dedupe-off rows-forgotten rows-late expiry-local-clock
 SIM_OPERATORS := $(addprefix tests/sim/scenarios/full-,operators.scn moves.scn splits.scn stale.scn)
 
 .PHONY: sim sim-bugs

@@ -46,7 +46,7 @@ struct engine_db {
     struct buf frozen;  /* those of the next one; empty: there is nothing to flush */
     uint64_t since_flush, since_freeze; /* bytes written */
     uint64_t time_ms;                   /* engine_set_time() */
-    bool broken;
+    enum err broken;                    /* by the flush that failed */
 };
 
 /* ---- pairs ---- */
@@ -183,13 +183,13 @@ void engine_freeze(struct engine_db *db)
 
 enum err engine_flush_frozen(struct engine_db *db)
 {
-    if (db->broken)
-        return ERR_IO;
+    if (db->broken != ERR_OK)
+        return db->broken;
     if (db->frozen.n == 0)
         return ERR_OK;
     enum err e = write_image(db->path, buf_slice(&db->frozen));
     if (e != ERR_OK) {
-        db->broken = true;
+        db->broken = e;
         return e;
     }
     buf_close(&db->durable);
@@ -287,8 +287,8 @@ enum err engine_write(struct engine_db *db, struct engine_batch *b)
 {
     struct cursor c = cursor_of(buf_slice(&b->ops));
 
-    if (db->broken)
-        return ERR_IO;
+    if (db->broken != ERR_OK)
+        return db->broken;
     while (c.left.n > 0) {
         struct engine_op op = engine_op_next(&c);
         size_t at;
@@ -455,7 +455,7 @@ void engine_set_time(struct engine_db *db, uint64_t durable_ms)
 
 enum err engine_compact(struct engine_db *db)
 {
-    return db->broken ? ERR_IO : ERR_OK;
+    return db->broken;
 }
 
 void engine_db_stats(struct engine_db *db, struct engine_db_stats *out)
@@ -465,7 +465,7 @@ void engine_db_stats(struct engine_db *db, struct engine_db_stats *out)
         .disk_bytes = db->durable.n,
         .keys = db->now.n,
         .full = db->since_flush > MEMTABLE_FULL,
-        .broken = db->broken,
+        .broken = db->broken != ERR_OK,
     };
 }
 

@@ -91,6 +91,7 @@ static const struct {
     {"follower-reads-local", 0, 0, SHARD_BUG_FOLLOWER_LOCAL},
     {"dedupe-off", 0, 0, SHARD_BUG_DEDUPE},
     {"rows-forgotten", 0, 0, SHARD_BUG_ROWS},
+    {"rows-late", 0, 0, SHARD_BUG_ROWS_LATE},
     {"expiry-local-clock", 0, 0, SHARD_BUG_EXPIRY},
 };
 

@@ -259,6 +259,91 @@ START_TEST(test_reload_is_the_same)
 }
 END_TEST
 
+/* ---- what a replay makes of it ---- */
+
+#define LIVES 8u
+#define TURNS 40u
+#define TURN_OPS 40u
+
+/* A log of writes, of sessions that come, go on and end. */
+struct writes {
+    struct command_op op[TURNS * TURN_OPS];
+    uint64_t now[TURNS * TURN_OPS];
+    unsigned n, end_of[TURNS]; /* writes up to and with a turn */
+};
+
+static uint8_t life_sid[LIVES][16];
+
+static void draw_writes(struct writes *w, unsigned *seed)
+{
+    uint64_t next[LIVES], ack[LIVES], now = 1000;
+    w->n = 0;
+    for (unsigned i = 0; i < LIVES; i++) {
+        life_sid[i][0] = (uint8_t)i;
+        next[i] = ack[i] = 1;
+    }
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        for (unsigned k = 0; k < (unsigned)rand_r(seed) % TURN_OPS; k++) {
+            unsigned i = (unsigned)rand_r(seed) % LIVES;
+            uint64_t life = rand_r(seed) % 8 ? 300 : 20;
+            w->op[w->n] = op_of(life_sid[i], next[i]++, ack[i], now + life);
+            w->now[w->n++] = now;
+            if (rand_r(seed) % 4 == 0)
+                ack[i] += (uint64_t)rand_r(seed) % (next[i] - ack[i] + 1);
+        }
+        now += (uint64_t)rand_r(seed) % 60;
+        w->end_of[turn] = w->n;
+    }
+}
+
+static void replay(const struct writes *w, unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        const struct command_op *op = &w->op[i];
+        struct dedupe_result r;
+        if (dedupe_find(dedupe, op, w->now[i], &r) == DEDUPE_NEW)
+            record(op->sid, op->seq, op->ack, op->until_ms, w->now[i], (uint16_t)(op->seq % 300));
+        dedupe_age(dedupe, w->now[i]);
+    }
+}
+
+/* What becomes of each write if it is repeated now. */
+static void repeat_all(const struct writes *w, unsigned n, enum dedupe_found *found, uint64_t now)
+{
+    for (unsigned i = 0; i < n; i++)
+        found[i] = look(w->op[i].sid, w->op[i].seq, w->op[i].until_ms, now);
+}
+
+/* It is written now and then only: loaded as it was written last, the log's rest makes it what it
+ * was. */
+START_TEST(test_replay_makes_the_rest)
+{
+    static struct writes w;
+    static enum dedupe_found before[TURNS * TURN_OPS], after[TURNS * TURN_OPS];
+    unsigned seed = (unsigned)_i + 1;
+    draw_writes(&w, &seed);
+    unsigned stored = 0, done = 0;
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        replay(&w, done, w.end_of[turn]);
+        done = w.end_of[turn];
+        if (done == 0)
+            continue;
+        uint64_t now = w.now[done - 1];
+        if (rand_r(&seed) % 5 == 0) {
+            store();
+            stored = done;
+        }
+        if (rand_r(&seed) % 3 != 0)
+            continue;
+        repeat_all(&w, done, before, now);
+        reload(stored ? w.now[stored - 1] : 0);
+        replay(&w, stored, done);
+        repeat_all(&w, done, after, now);
+        ck_assert(memcmp(before, after, done * sizeof *before) == 0);
+    }
+}
+END_TEST
+
 static void load_as(uint64_t group, uint16_t slot)
 {
     dedupe_destroy(dedupe);
@@ -381,6 +466,7 @@ int main(void)
     tcase_add_test(t, test_swept_while_changed);
     tcase_add_test(t, test_rows_of_earlier_releases);
     tcase_add_test(t, test_reload_is_the_same);
+    tcase_add_loop_test(t, test_replay_makes_the_rest, 0, 60);
     tcase_add_test(t, test_split_tail);
     tcase_add_test(t, test_split_head);
     tcase_add_test(t, test_merge);

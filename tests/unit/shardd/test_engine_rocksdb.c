@@ -306,34 +306,6 @@ START_TEST(a_kill_loses_back_to_a_batch_boundary)
 }
 END_TEST
 
-/* A flush makes durable what was there when it was frozen; all of it is seen all the time. */
-START_TEST(what_is_frozen_is_flushed)
-{
-    struct engine_db *db = open_db("db", true);
-    put(db, "a", "1");
-    put(db, "b", "1");
-    engine_freeze(db);
-    put(db, "a", "2");
-    engine_freeze(db); /* what was to flush the first one came to nothing */
-    engine_freeze(db);
-    put(db, "a", "3");
-    put(db, "c", "3");
-    for (int flushed = 0; flushed < 2; flushed++) {
-        expect(db, "a", "3");
-        expect(db, "b", "1");
-        expect(db, "c", "3");
-        ck_assert_int_eq(engine_flush_frozen(db), ERR_OK);
-    }
-    expect_durable(db, "a", "2");
-    expect_durable(db, "c", NULL);
-    close_db(db);
-    db = open_db("db", false);
-    expect(db, "a", "2");
-    expect(db, "b", "1");
-    close_db(db);
-}
-END_TEST
-
 START_TEST(checkpoint_has_all_and_peek_leaves_it_alone)
 {
     struct engine_db *db = open_db("db", true);
@@ -577,7 +549,6 @@ int main(int argc, char **argv)
     tcase_add_test(t, bad_options_are_refused);
     tcase_add_test(t, durable_tier_follows_flushes);
     tcase_add_test(t, a_kill_loses_back_to_a_batch_boundary);
-    tcase_add_test(t, what_is_frozen_is_flushed);
     tcase_add_test(t, checkpoint_has_all_and_peek_leaves_it_alone);
     tcase_add_test(t, cached_reads_say_incomplete);
     tcase_add_test(t, statistics_and_compaction);
