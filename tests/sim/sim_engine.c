@@ -340,15 +340,22 @@ static enum err give(struct slice value, struct engine_value *out)
     return ERR_OK;
 }
 
-/* Whether the key was changed since the last flush: then memory answers for it. */
+static bool differs(const struct buf *image, struct slice key, const struct pair *p)
+{
+    struct slice stored;
+
+    if (!image_find(buf_slice(image), key, &stored))
+        return p != NULL;
+    return !p || !slice_eq(slice_of(p->value, p->value_n), stored);
+}
+
+/* Whether the key was changed since the last flush, or since what is frozen for the next one: then
+ * memory answers for it. */
 static bool in_memory(const struct engine_db *db, struct slice key)
 {
     const struct pair *p = pairs_find(&db->now, key);
-    struct slice stored;
 
-    if (!image_find(buf_slice(&db->durable), key, &stored))
-        return p != NULL;
-    return !p || !slice_eq(slice_of(p->value, p->value_n), stored);
+    return differs(&db->durable, key, p) || (db->frozen.n > 0 && differs(&db->frozen, key, p));
 }
 
 enum err engine_get(struct engine_db *db, struct slice key, bool cached_only,
