@@ -56,6 +56,7 @@ def p50(r):
 
 PUTS = dict(reads=0, keys=100000)
 GETS = dict(reads=100, keys=100000)
+FEW = dict(clients=64, connections=64)
 MANY = dict(clients=256, connections=64)
 DEEP = dict(clients=64, connections=64, pipeline=16)
 
@@ -114,7 +115,7 @@ def levels(report, args, cluster, with_lease):
 
 
 def measure(report, args, cluster, with_lease):
-    for label, load in (("256 clients", MANY), ("64 clients x 16", DEEP)):
+    for label, load in (("64 clients", FEW), ("256 clients", MANY), ("64 clients x 16", DEEP)):
         throughput(report, args, cluster, "exactly-once puts, " + label, {**PUTS, **load},
                    {**PUTS, **load, "no_session": True}, "write", 0.95,
                    "%s with sessions, %s without")
