@@ -46,7 +46,7 @@ static struct request *take_memory(struct core *core, size_t size)
 
 static void give_memory(struct core *core, struct request *r)
 {
-    if (sizeof *r + r->key_size > SPARE_SIZE || core->n_spare_requests >= SPARE_MAX) {
+    if (sizeof *r + r->key_size > SPARE_SIZE || core->n_spare_requests + 1 > SPARE_MAX) {
         free(r);
         return;
     }
