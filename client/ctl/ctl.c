@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/ctl/output.h"
@@ -118,6 +119,13 @@ int ctl_usage(const struct ctl *ctl, const char *command, const char *fmt, ...)
     }
     print_error(ctl, CTL_USAGE, "USAGE", message, "Try: kvctl --help");
     return CTL_USAGE;
+}
+
+uint64_t ctl_now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 bool ctl_parse_u64(const char *text, unsigned long long *out)

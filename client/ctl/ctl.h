@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "client/kvclient.h"
 
@@ -67,6 +68,8 @@ int ctl_exit_code(kv_err e);
 /* "30s", "500ms", "2m", "1h", "5" (seconds) into ms; a day at most. */
 bool ctl_parse_duration(const char *text, unsigned *ms);
 bool ctl_parse_u64(const char *text, unsigned long long *out);
+/* Of the monotonic clock. */
+uint64_t ctl_now_ms(void);
 /* Asks for `word` to be typed; true with --yes. Never asks without a terminal. */
 bool ctl_confirm(const struct ctl *ctl, const char *question, const char *word);
 

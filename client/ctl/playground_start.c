@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/ctl/admin.h"
@@ -19,13 +18,6 @@
 #define LOG_LINES 10
 /* The kernel takes down the sockets of a killed process a moment after it is gone (io_uring). */
 #define LINGER_MS 2000
-
-static unsigned long long now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (unsigned long long)ts.tv_sec * 1000 + (unsigned long long)ts.tv_nsec / 1000000;
-}
 
 static int port_fails(const struct ctl *ctl, const struct process *p, unsigned port)
 {
@@ -119,7 +111,7 @@ static enum progress look(const struct playground *pg, int only, unsigned long l
     const struct process p = playground_process(pg, only < 0 ? 0 : (unsigned)only);
     for (unsigned i = 0; i < s.n_nodes; i++) {
         bool is_up = strcmp(s.nodes[i].state, "up") == 0;
-        bool since = s.nodes[i].heard && s.nodes[i].heard_ms < now_ms() - begin;
+        bool since = s.nodes[i].heard && s.nodes[i].heard_ms < ctl_now_ms() - begin;
         up += is_up && s.nodes[i].disk_size > 0; /* before that nothing is moved there */
         mine = mine || (is_up && since && strcmp(s.nodes[i].name, p.name) == 0);
     }
@@ -155,7 +147,7 @@ static int init_cluster(const struct ctl *ctl, const struct playground *pg)
 static int wait_ready(const struct ctl *ctl, const struct playground *pg, int only,
                       unsigned long long begin)
 {
-    unsigned long long until = now_ms() + (ctl->timeout_given ? ctl->timeout_ms : READY_MS);
+    uint64_t until = ctl_now_ms() + (ctl->timeout_given ? ctl->timeout_ms : READY_MS);
     char what[256] = "";
     for (;;) {
         if (somebody_died(ctl, pg, only))
@@ -168,7 +160,7 @@ static int wait_ready(const struct ctl *ctl, const struct playground *pg, int on
             if (code != CTL_OK)
                 return code;
         }
-        if (now_ms() >= until)
+        if (ctl_now_ms() >= until)
             break;
         poll(NULL, 0, POLL_MS);
     }
@@ -214,9 +206,9 @@ static int add_members(struct ctl *ctl, const struct playground *pg)
             return code;
         json_decref(answer);
     }
-    unsigned long long until = now_ms() + (ctl->timeout_given ? ctl->timeout_ms : READY_MS);
+    uint64_t until = ctl_now_ms() + (ctl->timeout_given ? ctl->timeout_ms : READY_MS);
     unsigned left = 1;
-    while (left && now_ms() < until) {
+    while (left && ctl_now_ms() < until) {
         poll(NULL, 0, POLL_MS * 4);
         for (unsigned i = pg->old_members; i < pg->members; i++)
             if (somebody_died(ctl, pg, (int)i))
@@ -236,7 +228,7 @@ static int add_members(struct ctl *ctl, const struct playground *pg)
 int playground_start(struct ctl *ctl, struct playground *pg, int only)
 {
     unsigned started = 0;
-    unsigned long long begin = now_ms();
+    uint64_t begin = ctl_now_ms();
     int code = make_dirs(ctl, pg);
     if (code == CTL_OK && only < 0 && !playground_save(ctl, pg))
         code = CTL_SERVER;
@@ -249,7 +241,7 @@ int playground_start(struct ctl *ctl, struct playground *pg, int only)
         code = add_members(ctl, pg);
     if (code != CTL_OK)
         return code;
-    double seconds = (double)(now_ms() - begin) / 1000;
+    double seconds = (double)(ctl_now_ms() - begin) / 1000;
     if (ctl->output == CTL_JSON)
         out_json(json_pack("{s:i,s:f,s:s}", "started", (int)started, "seconds", seconds, "url",
                            pg->url));

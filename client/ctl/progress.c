@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/ctl/admin.h"
@@ -21,13 +20,6 @@ static void on_interrupt(int sig)
     interrupted = 1;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 void progress_begin(struct progress *p, const char *what)
 {
     /* The second ^C ends the program. */
@@ -35,7 +27,7 @@ void progress_begin(struct progress *p, const char *what)
     interrupted = 0;
     sigaction(SIGINT, &act, &before);
     *p = (struct progress){
-        .what = what, .share = -1, .begin = now_ms(), .terminal = isatty(STDERR_FILENO) == 1};
+        .what = what, .share = -1, .begin = ctl_now_ms(), .terminal = isatty(STDERR_FILENO) == 1};
     p->shown = p->begin;
 }
 
@@ -65,7 +57,7 @@ void progress_line(const struct progress *p, double seconds, char *out, size_t n
 void progress_show(struct progress *p)
 {
     char line[256];
-    uint64_t now = now_ms();
+    uint64_t now = ctl_now_ms();
     if (now - p->shown < (p->terminal ? DRAW_MS : PRINT_MS))
         return;
     p->shown = now;
@@ -83,5 +75,5 @@ double progress_end(struct progress *p)
     sigaction(SIGINT, &before, NULL);
     if (p->terminal && p->drawn)
         fprintf(stderr, "\r\033[K");
-    return (double)(now_ms() - p->begin) / 1000;
+    return (double)(ctl_now_ms() - p->begin) / 1000;
 }

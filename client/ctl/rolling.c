@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/ctl/admin.h"
@@ -33,13 +32,6 @@ struct rolling {
     unsigned n_only;
     json_t *done;
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 static bool takes_part(const struct kvadmin_node *n)
 {
@@ -82,7 +74,7 @@ static bool look(struct ctl *ctl, struct kvadmin_status *s, char *why, size_t n)
 static int wait_healthy(struct ctl *ctl, const char *before)
 {
     char why[256] = "";
-    uint64_t began = now_ms();
+    uint64_t began = ctl_now_ms();
     for (;;) {
         struct kvadmin_status s;
         bool bad = true;
@@ -92,7 +84,7 @@ static int wait_healthy(struct ctl *ctl, const char *before)
         }
         if (!bad)
             return CTL_OK;
-        if (now_ms() - began > HEALTHY_MS)
+        if (ctl_now_ms() - began > HEALTHY_MS)
             return ctl_fail(ctl, CTL_REFUSED, "REFUSED", "See: kvctl status",
                             "stopped before %s: %s", before, why);
         poll(NULL, 0, POLL_MS);
@@ -142,9 +134,9 @@ static unsigned leads(struct ctl *ctl, const char *name, unsigned *ordered)
 
 static unsigned hand_over(struct ctl *ctl, const char *name)
 {
-    uint64_t began = now_ms();
+    uint64_t began = ctl_now_ms();
     unsigned ordered = 0, led = leads(ctl, name, &ordered), left = led;
-    while (led - (left < led ? left : led) < ordered && now_ms() - began < HANDOVER_MS) {
+    while (led - (left < led ? left : led) < ordered && ctl_now_ms() - began < HANDOVER_MS) {
         poll(NULL, 0, POLL_MS);
         left = leads(ctl, name, NULL);
     }
@@ -291,7 +283,7 @@ static int wait_back(struct ctl *ctl, const char *name, uint64_t since)
         bool there = false, done = false;
         if (look(ctl, &s, why, sizeof(why))) {
             const struct kvadmin_node *node = admin_find_node(&s, name);
-            there = node && s.authoritative && node->heard && node->heard_ms < now_ms() - since;
+            there = node && s.authoritative && node->heard && node->heard_ms < ctl_now_ms() - since;
             if (there && !t)
                 t = targets_of(&s, node->id, &n);
             if (there)
@@ -301,7 +293,7 @@ static int wait_back(struct ctl *ctl, const char *name, uint64_t since)
                 snprintf(why, sizeof(why), "it has not reported since");
             kvadmin_status_close(&s);
         }
-        if (done || now_ms() - since > BACK_MS) {
+        if (done || ctl_now_ms() - since > BACK_MS) {
             free(t);
             return done ? CTL_OK
                         : ctl_fail(ctl, CTL_NEGATIVE, "TIMEOUT",
@@ -324,16 +316,16 @@ static int one(struct rolling *r, const struct kvadmin_node *node)
     if (code != CTL_OK)
         return code;
     unsigned handed = hand_over(r->ctl, node->name);
-    uint64_t began = now_ms();
+    uint64_t began = ctl_now_ms();
     code = restart(r, node);
-    uint64_t up = now_ms();
+    uint64_t up = ctl_now_ms();
     if (code == CTL_OK)
         code = wait_back(r->ctl, node->name, up);
     if (code == CTL_OK)
         code = maintenance(r->ctl, node->name, 0);
     if (code != CTL_OK)
         return code;
-    uint64_t end = now_ms();
+    uint64_t end = ctl_now_ms();
     char count[48];
     if (r->ctl->output != CTL_JSON)
         printf("%s: %s handed over, restarted in %.1f s, caught up after %.1f s\n", node->name,

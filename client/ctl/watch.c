@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/ctl/output.h"
@@ -22,13 +21,6 @@ static void on_interrupt(int sig)
 {
     (void)sig;
     interrupted = 1;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 void watch_line(const struct watch_now *now, const char *what, uint64_t rate, unsigned width,
@@ -112,12 +104,12 @@ static void clear_line(const struct show *s)
 static int run(struct ctl *ctl, const struct watch *w, struct show *show)
 {
     char msg[512] = "";
-    uint64_t answered = now_ms();
+    uint64_t answered = ctl_now_ms();
     int pause = FIRST_MS;
     for (;;) {
         struct watch_now now = {0};
         kv_err e = w->look(ctl, w->arg, &now, msg, sizeof(msg));
-        uint64_t t = now_ms();
+        uint64_t t = ctl_now_ms();
         if (interrupted) {
             clear_line(show);
             fprintf(stderr, "Detached; the work goes on. Take it up again: %s\n", w->resume);
@@ -206,7 +198,7 @@ static bool more_planned(struct ctl *ctl, struct operators *o)
 {
     char msg[512];
     json_t *status = NULL, *plan = NULL;
-    uint64_t t = now_ms();
+    uint64_t t = ctl_now_ms();
     o->idle_since = o->idle_since ? o->idle_since : t;
     if (t - o->idle_since > PLANNED_MS)
         return false; /* the planner has a reason to hold back: kvctl rebalance plan tells it */

@@ -241,6 +241,38 @@ START_TEST(noise)
 }
 END_TEST
 
+/* Arrays that a later version has lengthened, numbers with a bound, ids. */
+START_TEST(what_messages_are_made_of)
+{
+    static const uint8_t id[16] = {1, 2, 3};
+    uint8_t got[16] = {0};
+    mp_put_array(&b, 4);
+    mp_put_pair(&b, "n", 7);
+    mp_put_pair_bool(&b, "later", true);
+    mp_put_bin(&b, slice_of(id, 16));
+    mp_put_bin(&b, slice_of(id, 15));
+    struct mp_reader r = mp_reader_of(buf_slice(&b)), again = r;
+    uint32_t more = mp_get_tuple(&r, 2);
+    ck_assert_uint_eq(more, 2);
+    ck_assert(mp_key_is(mp_get_str(&r), "n"));
+    ck_assert_uint_eq(mp_get_upto(&r, 7), 7);
+    mp_skip_n(&r, more);
+    mp_get_id(&r, got);
+    ck_assert(!r.bad);
+    ck_assert_mem_eq(got, id, 16);
+    mp_get_id(&r, got); /* a byte short */
+    ck_assert(r.bad);
+    r = again;
+    ck_assert_uint_eq(mp_get_tuple(&r, 5), 0);
+    ck_assert(r.bad);
+    r = again;
+    mp_get_tuple(&r, 4);
+    mp_skip(&r);
+    ck_assert_uint_eq(mp_get_upto(&r, 6), 0);
+    ck_assert(r.bad);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("mp");
@@ -254,6 +286,7 @@ int main(void)
     tcase_add_test(t, bad_stays_bad);
     tcase_add_test(t, cstr_limits);
     tcase_add_test(t, noise);
+    tcase_add_test(t, what_messages_are_made_of);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
