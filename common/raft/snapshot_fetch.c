@@ -18,7 +18,7 @@
 
 #define CHUNK_DEFAULT (256 * KIB)
 #define WINDOW_DEFAULT 4u
-#define TIMEOUT_DEFAULT (20 * NS_PER_S)
+#define TIMEOUT_DEFAULT (10 * NS_PER_S) /* a sender that lost its power says nothing */
 #define GIVE_UP_DEFAULT (60 * NS_PER_S)
 #define BACKOFF_MIN (100 * NS_PER_MS)
 #define BACKOFF_MAX (5 * NS_PER_S)

@@ -39,7 +39,7 @@ struct snapshot_fetch_options {
     struct snapshot_rate *rate; /* shared by the fetches of a core; NULL: no limit */
     uint32_t chunk;             /* bytes asked for at once; 0: 256 KiB; at most 1 MiB */
     unsigned window;            /* chunks in flight; 0: 4; at most SNAPSHOT_WINDOW */
-    uint64_t timeout_ns;        /* no answer for so long: the connection is given up; 0: 20 s */
+    uint64_t timeout_ns;        /* no answer for so long: the connection is given up; 0: 10 s */
     uint64_t give_up_ns;        /* no progress for so long: the fetch fails; 0: 60 s */
 };
 
