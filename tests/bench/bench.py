@@ -221,9 +221,11 @@ class Report:
 
 
 def limits(directory, connections, pipeline, seconds):
-    return run_json(os.path.join(TOP, "build", "tests", "bench", "bench_limits"), "--dir",
-                    directory, "--connections", str(connections), "--pipeline", str(pipeline),
-                    "--seconds", str(seconds))
+    program = os.path.join(TOP, "build", "tests", "bench", "bench_limits")
+    if not os.path.exists(program):
+        sys.exit("bench: there is no %s: run make bench" % program)
+    return run_json(program, "--dir", directory, "--connections", str(connections), "--pipeline",
+                    str(pipeline), "--seconds", str(seconds))
 
 
 def redis_rates(args):
